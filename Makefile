@@ -1,0 +1,42 @@
+PYTHON ?= python3
+RUN := .venv/bin/python
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(READY) ## watch requests and token streams cross HTTP/2 to a real worker
+	@$(RUN) -m examples.demo
+
+test: $(READY) ## run the whole suite twice: on uvloop, and on asyncio with debug on
+	@.ci/install nginx nghttp2-server || true
+	@echo "Pass 1 of 2: uvloop"
+	@$(RUN) -m pytest --loop uvloop
+	@echo "Pass 2 of 2: asyncio with debug on"
+	@PYTHONASYNCIODEBUG=1 $(RUN) -m pytest --loop asyncio
+
+lint: $(READY) ## check style (ruff) and types (mypy --strict)
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(RUN) -m mypy
+
+bench: $(READY) ## measure this client beside httpx and a bare driver on stock h2
+	@$(RUN) -m bench
+
+clean: ## remove .venv, caches and everything else that was made
+	@rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.x …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "python3-venv is missing: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making .venv with everything that demo, tests and bench need (about a minute) …"
+	@$(PYTHON) -m venv --clear .venv
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
