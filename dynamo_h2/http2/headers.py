@@ -125,7 +125,7 @@ _INBOUND_VALUE = re.compile(rb"(?:[^\0\r\n\t ](?:[^\0\r\n]*[^\0\r\n\t ])?)?")
 _QUOTED = 80
 
 
-class Malformed(Exception):  # noqa: N818 - the word of RFC 9113 §8.1.1
+class Malformed(Exception):
     """A received message breaks RFC 9113 §8.1.1: an error of its stream and of no other."""
 
 
