@@ -1,0 +1,574 @@
+"""The configuration of a client: one frozen value, checked whole when it is made.
+
+What is known of a field (its unit, its range, its environment variable, what it does) stands in
+the field's metadata as a `Setting`. The checks, `Http2Config.from_env`, the table of the
+documentation and the help of the command line all come from there.
+"""
+
+# The fields are made by helpers, once for the class; what they return is immutable.
+# ruff: noqa: RUF009
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from dynamo_h2.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    class Seconds:
+        """A field that is set to seconds or a `timedelta`, and reads as float seconds."""
+
+        def __get__(self, instance: object, owner: type | None = None) -> float: ...
+        def __set__(self, instance: object, value: float | timedelta) -> None: ...
+
+    class OptionalSeconds:
+        """The same, where None stands for no limit."""
+
+        def __get__(self, instance: object, owner: type | None = None) -> float | None: ...
+        def __set__(self, instance: object, value: float | timedelta | None) -> None: ...
+
+else:
+    Seconds = float
+    OptionalSeconds = float | None
+
+__all__ = [
+    "Duration",
+    "Http2Config",
+    "Setting",
+    "Switch",
+    "UnknownVariableWarning",
+    "Whole",
+    "configuration_table",
+    "settings",
+]
+
+T = TypeVar("T")
+
+_PREFIX = "DYN_HTTP2_"
+_KEY = "setting"
+
+# The largest window and stream id of HTTP/2 (RFC 9113 §6.9.1, §5.1.1), and our bound for counts.
+_MAX_31 = 2**31 - 1
+# SETTINGS_MAX_FRAME_SIZE may not be set outside of these (RFC 9113 §6.5.2).
+_MIN_FRAME = 2**14
+_MAX_FRAME = 2**24 - 1
+_DAY = 86_400
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class UnknownVariableWarning(UserWarning):
+    """An environment variable looks like one of ours and is none: most likely misspelt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting(ABC):
+    """What is known of one field of `Http2Config`.
+
+    Attributes:
+        variable: Its environment variable.
+        doc: What it does, in one line.
+        unit: What its number counts; empty where there is no number.
+        optional: Whether None is allowed, which a variable spells ``none``.
+    """
+
+    variable: str
+    doc: str
+    unit: str = ""
+    optional: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, in words."""
+        return f"{self._range()}, or none" if self.optional else self._range()
+
+    @property
+    def spelling(self) -> str:
+        """The same for the text of a variable."""
+        return self.allowed
+
+    def check(self, value: object) -> float | None:
+        """Bring a value to the type that the field holds.
+
+        Args:
+            value: What the caller set.
+
+        Raises:
+            TypeError: It is of a wrong type.
+            ValueError: It is outside of what is allowed.
+        """
+        if value is None and self.optional:
+            return None
+        return self._convert(value)
+
+    def parse(self, text: str) -> float | None:
+        """Read the text of an environment variable; space around it does not count.
+
+        Args:
+            text: The text; words in any case.
+
+        Raises:
+            ValueError: It says nothing that is allowed.
+        """
+        word = text.strip().lower()
+        if word == "none" and self.optional:
+            return None
+        return self._convert(self._read(word))
+
+    def show(self, value: float | None) -> str:
+        """Write a value so that `parse` reads the same one."""
+        return str(value).lower()
+
+    @abstractmethod
+    def _range(self) -> str:
+        """The range of a value that is not None, in words."""
+
+    @abstractmethod
+    def _convert(self, value: object) -> float:
+        """Check a value that is not None."""
+
+    @abstractmethod
+    def _read(self, word: str) -> object:
+        """Turn a word into a value, which `_convert` then checks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole(Setting):
+    """A whole number.
+
+    Attributes:
+        low: The least that is allowed.
+        high: The most that is allowed.
+    """
+
+    low: int = 1
+    high: int = _MAX_31
+
+    def _range(self) -> str:
+        return f"{self.low} to {self.high} {self.unit}"
+
+    def _convert(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"not a whole number: {type(value).__name__}")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"out of range: {self.allowed}")
+        return int(value)  # a subclass, such as an IntEnum, prints as something else
+
+    def _read(self, word: str) -> int:
+        return int(_plain(word))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duration(Setting):
+    """A time of more than nothing, in seconds.
+
+    Attributes:
+        high: The most that is allowed, in seconds.
+    """
+
+    unit: str = "s"
+    high: int = _DAY
+
+    def show(self, value: float | None) -> str:
+        """Write the fewest digits that read back the same; whole seconds without a point."""
+        return str(value).lower().removesuffix(".0")
+
+    def _range(self) -> str:
+        return f"over 0 to {self.high} {self.unit}"
+
+    def _convert(self, value: object) -> float:
+        if isinstance(value, timedelta):
+            value = value.total_seconds()
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"not a time: {type(value).__name__}")
+        if not 0 < value <= self.high:  # false for NaN too
+            raise ValueError(f"out of range: {self.allowed}")
+        return float(value)
+
+    def _read(self, word: str) -> float:
+        return float(_plain(word))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch(Setting):
+    """Something that is on or off."""
+
+    @property
+    def spelling(self) -> str:
+        """The words that a variable may have, in any case."""
+        return "true, yes, on, 1, false, no, off or 0"
+
+    def _range(self) -> str:
+        return "true or false"
+
+    def _convert(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError(f"not a bool: {type(value).__name__}")
+        return value
+
+    def _read(self, word: str) -> bool:
+        if word not in _TRUE | _FALSE:
+            raise ValueError("not a word for true or false")
+        return word in _TRUE
+
+
+def _plain(word: str) -> str:
+    """Refuse what Python reads as a number and nobody else does: ``1_000`` and ``٣``."""
+    if "_" in word or not word.isascii():
+        raise ValueError("not a plain number")
+    return word
+
+
+def _field(default: T, setting: Setting) -> T:
+    """Make a dataclass field that carries its setting."""
+    return field(default=default, metadata={_KEY: setting})
+
+
+def _whole(
+    default: T, variable: str, unit: str, doc: str, *, low: int = 1, high: int = _MAX_31
+) -> T:
+    setting = Whole(
+        variable=variable, unit=unit, doc=doc, low=low, high=high, optional=default is None
+    )
+    return _field(default, setting)
+
+
+def _seconds(default: float, variable: str, doc: str) -> Seconds:
+    return cast("Seconds", _field(default, Duration(variable=variable, doc=doc)))
+
+
+def _limit(default: float | None, variable: str, doc: str) -> OptionalSeconds:
+    """A time that None takes away."""
+    setting = Duration(variable=variable, doc=doc, optional=True)
+    return cast("OptionalSeconds", _field(default, setting))
+
+
+def _switch(default: bool, variable: str, doc: str) -> bool:
+    return _field(default, Switch(variable=variable, doc=doc))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http2Config:
+    """The configuration of a client.
+
+    Sizes are in bytes, times in seconds; a time may be set as an int, a float or a `timedelta`, and
+    always reads as a float. Each argument's default, range and meaning stand in its field's
+    metadata and in the table that `configuration_table` makes.
+
+    Raises:
+        ConfigError: Some values are wrong; the error names all of them.
+    """
+
+    max_frame_size: int = _whole(
+        1_048_576,
+        "DYN_HTTP2_MAX_FRAME_SIZE",
+        "bytes",
+        "The largest frame that the peer may send (SETTINGS_MAX_FRAME_SIZE)",
+        low=_MIN_FRAME,
+        high=_MAX_FRAME,
+    )
+    max_concurrent_streams: int = _whole(
+        1000,
+        "DYN_HTTP2_MAX_CONCURRENT_STREAMS",
+        "streams",
+        "Requests in flight on one connection, as far as the peer allows them",
+    )
+    initial_stream_window: int | None = _whole(
+        None,
+        "DYN_HTTP2_INITIAL_STREAM_WINDOW",
+        "bytes",
+        "What a peer may send on a stream before it is read; none is 4 × `max_frame_size`",
+    )
+    initial_connection_window: int | None = _whole(
+        None,
+        "DYN_HTTP2_INITIAL_CONNECTION_WINDOW",
+        "bytes",
+        "The same for all streams of a connection together; none is 16 × `max_frame_size`",
+    )
+    adaptive_window: bool = _switch(
+        True,
+        "DYN_HTTP2_ADAPTIVE_WINDOW",
+        "Let the windows follow the bandwidth and the round-trip time of the connection",
+    )
+    pool_max_idle_per_host: int = _whole(
+        100,
+        "DYN_HTTP2_POOL_MAX_IDLE_PER_HOST",
+        "connections",
+        "Connections without a request that are kept open to one origin",
+        low=0,
+    )
+    pool_idle_timeout: Seconds = _seconds(
+        90.0,
+        "DYN_HTTP2_POOL_IDLE_TIMEOUT_SECS",
+        "How long a connection without a request is kept open",
+    )
+    max_connections_per_host: int | None = _whole(
+        None,
+        "DYN_HTTP2_MAX_CONNECTIONS_PER_HOST",
+        "connections",
+        "Connections to one origin; none is `pool_max_idle_per_host`, and at least one",
+    )
+    keep_alive_interval: OptionalSeconds = _limit(
+        30.0,
+        "DYN_HTTP2_KEEP_ALIVE_INTERVAL_SECS",
+        "The silence after which a PING asks whether the peer is there; none never asks",
+    )
+    keep_alive_timeout: Seconds = _seconds(
+        10.0,
+        "DYN_HTTP2_KEEP_ALIVE_TIMEOUT_SECS",
+        "The silence after such a PING that means that the connection is dead",
+    )
+    keep_alive_while_idle: bool = _switch(
+        True,
+        "DYN_HTTP2_KEEP_ALIVE_WHILE_IDLE",
+        "Send such PINGs on connections without a request too",
+    )
+    request_timeout: OptionalSeconds = _limit(
+        5.0,
+        "DYN_HTTP_REQUEST_TIMEOUT",
+        "The longest time to the whole response, or to the head of a streamed one",
+    )
+    connect_timeout: OptionalSeconds = _limit(
+        2.0,
+        "DYN_HTTP2_CONNECT_TIMEOUT_SECS",
+        "The longest time for TCP, TLS and the peer's SETTINGS together",
+    )
+    read_timeout: OptionalSeconds = _limit(
+        60.0,
+        "DYN_HTTP2_READ_TIMEOUT_SECS",
+        "The longest silence between two chunks of a response",
+    )
+    write_timeout: OptionalSeconds = _limit(
+        60.0,
+        "DYN_HTTP2_WRITE_TIMEOUT_SECS",
+        "The longest time in which the peer takes nothing of a request's body",
+    )
+    pool_timeout: OptionalSeconds = _limit(
+        None,
+        "DYN_HTTP2_POOL_TIMEOUT_SECS",
+        "The longest wait for a connection with room for the request",
+    )
+    connect_retries: int = _whole(
+        1,
+        "DYN_HTTP2_CONNECT_RETRIES",
+        "dials",
+        "Further dials after one that failed",
+        low=0,
+    )
+    max_retries: int = _whole(
+        2,
+        "DYN_HTTP2_MAX_RETRIES",
+        "attempts",
+        "Further attempts of a request that the peer provably did not process",
+        low=0,
+    )
+    max_header_list_size: int = _whole(
+        65_536,
+        "DYN_HTTP2_MAX_HEADER_LIST_SIZE",
+        "bytes",
+        "The largest header list that is taken from the peer (SETTINGS_MAX_HEADER_LIST_SIZE)",
+    )
+    header_table_size: int = _whole(
+        4096,
+        "DYN_HTTP2_HEADER_TABLE_SIZE",
+        "bytes",
+        "The HPACK table, in either direction at most (SETTINGS_HEADER_TABLE_SIZE)",
+        low=0,
+        high=65_536,
+    )
+    max_response_size: int = _whole(
+        67_108_864,
+        "DYN_HTTP2_MAX_RESPONSE_SIZE",
+        "bytes",
+        "The longest body that is collected in memory; streamed bodies have no such limit",
+    )
+    send_quantum: int = _whole(
+        65_536,
+        "DYN_HTTP2_SEND_QUANTUM",
+        "bytes",
+        "What one stream sends before it is another one's turn; the longest DATA frame too",
+        low=1024,
+        high=_MAX_FRAME,
+    )
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name, setting in settings().items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, setting.check(value))
+            except (TypeError, ValueError):
+                problems.append(Problem(name, value, setting.allowed))
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def stream_window(self) -> int:
+        """The initial window of a stream in bytes, with None resolved (RFC 9113 §6.9.2).
+
+        4 × the largest frame is 67,108,860, so what is derived is always a valid window.
+        """
+        return self.initial_stream_window or 4 * self.max_frame_size
+
+    @property
+    def connection_window(self) -> int:
+        """The initial window of a connection in bytes, with None resolved.
+
+        16 × the largest frame is 268,435,440, so what is derived is always a valid window.
+        """
+        return self.initial_connection_window or 16 * self.max_frame_size
+
+    @property
+    def connection_limit(self) -> int:
+        """Connections that one origin may have, with None resolved; at least one."""
+        return self.max_connections_per_host or max(1, self.pool_max_idle_per_host)
+
+    def replace(self, **changes: object) -> Self:
+        """Make a copy with some fields changed.
+
+        Args:
+            changes: Fields and their new values.
+
+        Raises:
+            ConfigError: Some of the new values are wrong.
+            TypeError: There is no such field.
+        """
+        return replace(self, **cast("dict[str, Any]", changes))
+
+    @classmethod
+    def high_throughput(cls, **overrides: object) -> Self:
+        """The preset for large payloads and many requests at once.
+
+        Args:
+            overrides: Fields that are to differ from the preset.
+
+        Raises:
+            ConfigError: Some of the overrides are wrong.
+        """
+        preset = cls(
+            max_frame_size=2 * 1024 * 1024,
+            max_concurrent_streams=2000,
+            pool_max_idle_per_host=200,
+            pool_idle_timeout=120,
+        )
+        return preset.replace(**overrides)
+
+    @classmethod
+    def low_latency(cls, **overrides: object) -> Self:
+        """The preset for small payloads that must not wait behind others.
+
+        Args:
+            overrides: Fields that are to differ from the preset.
+
+        Raises:
+            ConfigError: Some of the overrides are wrong.
+        """
+        preset = cls(
+            max_frame_size=256 * 1024,
+            max_concurrent_streams=500,
+            pool_max_idle_per_host=50,
+            keep_alive_interval=15,
+        )
+        return preset.replace(**overrides)
+
+    @classmethod
+    def memory_constrained(cls, **overrides: object) -> Self:
+        """The preset for little memory: smaller windows, fewer connections.
+
+        Args:
+            overrides: Fields that are to differ from the preset.
+
+        Raises:
+            ConfigError: Some of the overrides are wrong.
+        """
+        preset = cls(
+            max_frame_size=512 * 1024,
+            max_concurrent_streams=200,
+            pool_max_idle_per_host=25,
+            pool_idle_timeout=60,
+        )
+        return preset.replace(**overrides)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Make a configuration from the environment; what is not set there has its default.
+
+        Args:
+            environ: The variables.
+
+        Raises:
+            ConfigError: Some variables are wrong; the error names all of them.
+
+        Warns:
+            UnknownVariableWarning: A variable begins with ``DYN_HTTP2_`` and is none of ours.
+        """
+        known = settings()
+        _warn_of_unknown(environ, known)
+        values: dict[str, Any] = {}
+        problems = []
+        for name, setting in known.items():
+            text = environ.get(setting.variable)
+            if text is None:
+                continue
+            try:
+                values[name] = setting.parse(text)
+            except ValueError:
+                problems.append(Problem(setting.variable, text, setting.spelling))
+        if problems:
+            raise ConfigError(problems)
+        return cls(**values)
+
+    def to_env(self) -> dict[str, str]:
+        """Write all fields as the variables from which `from_env` makes an equal configuration."""
+        return {
+            setting.variable: setting.show(getattr(self, name))
+            for name, setting in settings().items()
+        }
+
+
+def settings() -> dict[str, Setting]:
+    """Give the setting of each field of `Http2Config`, in the order of the fields."""
+    return {each.name: each.metadata[_KEY] for each in fields(Http2Config)}
+
+
+def configuration_table() -> str:
+    """Write the fields of `Http2Config` as a table in Markdown, without a newline at its end."""
+    rows = [
+        "| field | default | allowed | variable | what it does |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    default = Http2Config()
+    for name, setting in settings().items():
+        shown = setting.show(getattr(default, name))
+        rows.append(
+            f"| `{name}` | {shown} | {setting.allowed} | `{setting.variable}` | {setting.doc} |"
+        )
+    return "\n".join(rows)
+
+
+def _warn_of_unknown(environ: Mapping[str, str], known: Mapping[str, Setting]) -> None:
+    """Warn of each variable that has our prefix and no field, and propose the nearest one."""
+    variables = {setting.variable for setting in known.values()}
+    for variable in sorted(environ):
+        if variable.startswith(_PREFIX) and variable not in variables:
+            nearest = known[_nearest(variable, known)].variable
+            warnings.warn(
+                f"{variable} is not a variable of dynamo_h2; is {nearest} meant?",
+                UnknownVariableWarning,
+                stacklevel=3,
+            )
+
+
+def _nearest(variable: str, names: Mapping[str, Setting]) -> str:
+    """Find the field whose name is most like the variable's, prefix and unit left aside."""
+    bare = variable.removeprefix(_PREFIX).lower().removesuffix("_secs")
+    return get_close_matches(bare, names, n=1, cutoff=0.0)[0]
