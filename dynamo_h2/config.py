@@ -1,7 +1,7 @@
 """The configuration of a client: one frozen value, checked whole when it is made.
 
 What is known of a field (its unit, its range, its environment variable, what it does) stands in
-the field's metadata as a `Setting`. The checks, `Http2Config.from_env`, the table of the
+the field's metadata as an `Option`. The checks, `Http2Config.from_env`, the table of the
 documentation and the help of the command line all come from there.
 """
 
@@ -12,248 +12,36 @@ from __future__ import annotations
 
 import os
 import warnings
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields, replace
-from datetime import timedelta
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dynamo_h2.errors import ConfigError, Problem
+from dynamo_h2.options import (
+    METADATA_KEY,
+    Option,
+    OptionalSeconds,
+    Seconds,
+    limit,
+    seconds,
+    switch,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    class Seconds:
-        """A field that is set to seconds or a `timedelta`, and reads as float seconds."""
-
-        def __get__(self, instance: object, owner: type | None = None) -> float: ...
-        def __set__(self, instance: object, value: float | timedelta) -> None: ...
-
-    class OptionalSeconds:
-        """The same, where None stands for no limit."""
-
-        def __get__(self, instance: object, owner: type | None = None) -> float | None: ...
-        def __set__(self, instance: object, value: float | timedelta | None) -> None: ...
-
-else:
-    Seconds = float
-    OptionalSeconds = float | None
-
-__all__ = [
-    "Duration",
-    "Http2Config",
-    "Setting",
-    "Switch",
-    "UnknownVariableWarning",
-    "Whole",
-    "configuration_table",
-    "settings",
-]
-
-T = TypeVar("T")
+__all__ = ["Http2Config", "UnknownVariableWarning", "configuration_table", "options"]
 
 _PREFIX = "DYN_HTTP2_"
-_KEY = "setting"
 
-# The largest window and stream id of HTTP/2 (RFC 9113 §6.9.1, §5.1.1), and our bound for counts.
-_MAX_31 = 2**31 - 1
 # SETTINGS_MAX_FRAME_SIZE may not be set outside of these (RFC 9113 §6.5.2).
 _MIN_FRAME = 2**14
 _MAX_FRAME = 2**24 - 1
-_DAY = 86_400
-
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
 
 
 class UnknownVariableWarning(UserWarning):
     """An environment variable looks like one of ours and is none: most likely misspelt."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting(ABC):
-    """What is known of one field of `Http2Config`.
-
-    Attributes:
-        variable: Its environment variable.
-        doc: What it does, in one line.
-        unit: What its number counts; empty where there is no number.
-        optional: Whether None is allowed, which a variable spells ``none``.
-    """
-
-    variable: str
-    doc: str
-    unit: str = ""
-    optional: bool = False
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, in words."""
-        return f"{self._range()}, or none" if self.optional else self._range()
-
-    @property
-    def spelling(self) -> str:
-        """The same for the text of a variable."""
-        return self.allowed
-
-    def check(self, value: object) -> float | None:
-        """Bring a value to the type that the field holds.
-
-        Args:
-            value: What the caller set.
-
-        Raises:
-            TypeError: It is of a wrong type.
-            ValueError: It is outside of what is allowed.
-        """
-        if value is None and self.optional:
-            return None
-        return self._convert(value)
-
-    def parse(self, text: str) -> float | None:
-        """Read the text of an environment variable; space around it does not count.
-
-        Args:
-            text: The text; words in any case.
-
-        Raises:
-            ValueError: It says nothing that is allowed.
-        """
-        word = text.strip().lower()
-        if word == "none" and self.optional:
-            return None
-        return self._convert(self._read(word))
-
-    def show(self, value: float | None) -> str:
-        """Write a value so that `parse` reads the same one."""
-        return str(value).lower()
-
-    @abstractmethod
-    def _range(self) -> str:
-        """The range of a value that is not None, in words."""
-
-    @abstractmethod
-    def _convert(self, value: object) -> float:
-        """Check a value that is not None."""
-
-    @abstractmethod
-    def _read(self, word: str) -> object:
-        """Turn a word into a value, which `_convert` then checks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whole(Setting):
-    """A whole number.
-
-    Attributes:
-        low: The least that is allowed.
-        high: The most that is allowed.
-    """
-
-    low: int = 1
-    high: int = _MAX_31
-
-    def _range(self) -> str:
-        return f"{self.low} to {self.high} {self.unit}"
-
-    def _convert(self, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"not a whole number: {type(value).__name__}")
-        if not self.low <= value <= self.high:
-            raise ValueError(f"out of range: {self.allowed}")
-        return int(value)  # a subclass, such as an IntEnum, prints as something else
-
-    def _read(self, word: str) -> int:
-        return int(_plain(word))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duration(Setting):
-    """A time of more than nothing, in seconds.
-
-    Attributes:
-        high: The most that is allowed, in seconds.
-    """
-
-    unit: str = "s"
-    high: int = _DAY
-
-    def show(self, value: float | None) -> str:
-        """Write the fewest digits that read back the same; whole seconds without a point."""
-        return str(value).lower().removesuffix(".0")
-
-    def _range(self) -> str:
-        return f"over 0 to {self.high} {self.unit}"
-
-    def _convert(self, value: object) -> float:
-        if isinstance(value, timedelta):
-            value = value.total_seconds()
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"not a time: {type(value).__name__}")
-        if not 0 < value <= self.high:  # false for NaN too
-            raise ValueError(f"out of range: {self.allowed}")
-        return float(value)
-
-    def _read(self, word: str) -> float:
-        return float(_plain(word))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Switch(Setting):
-    """Something that is on or off."""
-
-    @property
-    def spelling(self) -> str:
-        """The words that a variable may have, in any case."""
-        return "true, yes, on, 1, false, no, off or 0"
-
-    def _range(self) -> str:
-        return "true or false"
-
-    def _convert(self, value: object) -> bool:
-        if not isinstance(value, bool):
-            raise TypeError(f"not a bool: {type(value).__name__}")
-        return value
-
-    def _read(self, word: str) -> bool:
-        if word not in _TRUE | _FALSE:
-            raise ValueError("not a word for true or false")
-        return word in _TRUE
-
-
-def _plain(word: str) -> str:
-    """Refuse what Python reads as a number and nobody else does: ``1_000`` and ``٣``."""
-    if "_" in word or not word.isascii():
-        raise ValueError("not a plain number")
-    return word
-
-
-def _field(default: T, setting: Setting) -> T:
-    """Make a dataclass field that carries its setting."""
-    return field(default=default, metadata={_KEY: setting})
-
-
-def _whole(
-    default: T, variable: str, unit: str, doc: str, *, low: int = 1, high: int = _MAX_31
-) -> T:
-    setting = Whole(
-        variable=variable, unit=unit, doc=doc, low=low, high=high, optional=default is None
-    )
-    return _field(default, setting)
-
-
-def _seconds(default: float, variable: str, doc: str) -> Seconds:
-    return cast("Seconds", _field(default, Duration(variable=variable, doc=doc)))
-
-
-def _limit(default: float | None, variable: str, doc: str) -> OptionalSeconds:
-    """A time that None takes away."""
-    setting = Duration(variable=variable, doc=doc, optional=True)
-    return cast("OptionalSeconds", _field(default, setting))
-
-
-def _switch(default: bool, variable: str, doc: str) -> bool:
-    return _field(default, Switch(variable=variable, doc=doc))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +56,7 @@ class Http2Config:
         ConfigError: Some values are wrong; the error names all of them.
     """
 
-    max_frame_size: int = _whole(
+    max_frame_size: int = whole(
         1_048_576,
         "DYN_HTTP2_MAX_FRAME_SIZE",
         "bytes",
@@ -276,108 +64,108 @@ class Http2Config:
         low=_MIN_FRAME,
         high=_MAX_FRAME,
     )
-    max_concurrent_streams: int = _whole(
+    max_concurrent_streams: int = whole(
         1000,
         "DYN_HTTP2_MAX_CONCURRENT_STREAMS",
         "streams",
         "Requests in flight on one connection, as far as the peer allows them",
     )
-    initial_stream_window: int | None = _whole(
+    initial_stream_window: int | None = whole(
         None,
         "DYN_HTTP2_INITIAL_STREAM_WINDOW",
         "bytes",
         "What a peer may send on a stream before it is read; none is 4 × `max_frame_size`",
     )
-    initial_connection_window: int | None = _whole(
+    initial_connection_window: int | None = whole(
         None,
         "DYN_HTTP2_INITIAL_CONNECTION_WINDOW",
         "bytes",
         "The same for all streams of a connection together; none is 16 × `max_frame_size`",
     )
-    adaptive_window: bool = _switch(
+    adaptive_window: bool = switch(
         True,
         "DYN_HTTP2_ADAPTIVE_WINDOW",
         "Let the windows follow the bandwidth and the round-trip time of the connection",
     )
-    pool_max_idle_per_host: int = _whole(
+    pool_max_idle_per_host: int = whole(
         100,
         "DYN_HTTP2_POOL_MAX_IDLE_PER_HOST",
         "connections",
         "Connections without a request that are kept open to one origin",
         low=0,
     )
-    pool_idle_timeout: Seconds = _seconds(
+    pool_idle_timeout: Seconds = seconds(
         90.0,
         "DYN_HTTP2_POOL_IDLE_TIMEOUT_SECS",
         "How long a connection without a request is kept open",
     )
-    max_connections_per_host: int | None = _whole(
+    max_connections_per_host: int | None = whole(
         None,
         "DYN_HTTP2_MAX_CONNECTIONS_PER_HOST",
         "connections",
         "Connections to one origin; none is `pool_max_idle_per_host`, and at least one",
     )
-    keep_alive_interval: OptionalSeconds = _limit(
+    keep_alive_interval: OptionalSeconds = limit(
         30.0,
         "DYN_HTTP2_KEEP_ALIVE_INTERVAL_SECS",
         "The silence after which a PING asks whether the peer is there; none never asks",
     )
-    keep_alive_timeout: Seconds = _seconds(
+    keep_alive_timeout: Seconds = seconds(
         10.0,
         "DYN_HTTP2_KEEP_ALIVE_TIMEOUT_SECS",
         "The silence after such a PING that means that the connection is dead",
     )
-    keep_alive_while_idle: bool = _switch(
+    keep_alive_while_idle: bool = switch(
         True,
         "DYN_HTTP2_KEEP_ALIVE_WHILE_IDLE",
         "Send such PINGs on connections without a request too",
     )
-    request_timeout: OptionalSeconds = _limit(
+    request_timeout: OptionalSeconds = limit(
         5.0,
         "DYN_HTTP_REQUEST_TIMEOUT",
         "The longest time to the whole response, or to the head of a streamed one",
     )
-    connect_timeout: OptionalSeconds = _limit(
+    connect_timeout: OptionalSeconds = limit(
         2.0,
         "DYN_HTTP2_CONNECT_TIMEOUT_SECS",
         "The longest time for TCP, TLS and the peer's SETTINGS together",
     )
-    read_timeout: OptionalSeconds = _limit(
+    read_timeout: OptionalSeconds = limit(
         60.0,
         "DYN_HTTP2_READ_TIMEOUT_SECS",
         "The longest silence between two chunks of a response",
     )
-    write_timeout: OptionalSeconds = _limit(
+    write_timeout: OptionalSeconds = limit(
         60.0,
         "DYN_HTTP2_WRITE_TIMEOUT_SECS",
         "The longest time in which the peer takes nothing of a request's body",
     )
-    pool_timeout: OptionalSeconds = _limit(
+    pool_timeout: OptionalSeconds = limit(
         None,
         "DYN_HTTP2_POOL_TIMEOUT_SECS",
         "The longest wait for a connection with room for the request",
     )
-    connect_retries: int = _whole(
+    connect_retries: int = whole(
         1,
         "DYN_HTTP2_CONNECT_RETRIES",
         "dials",
         "Further dials after one that failed",
         low=0,
     )
-    max_retries: int = _whole(
+    max_retries: int = whole(
         2,
         "DYN_HTTP2_MAX_RETRIES",
         "attempts",
         "Further attempts of a request that the peer provably did not process",
         low=0,
     )
-    max_header_list_size: int = _whole(
+    max_header_list_size: int = whole(
         65_536,
         "DYN_HTTP2_MAX_HEADER_LIST_SIZE",
         "bytes",
         "The largest header list that is taken from the peer (SETTINGS_MAX_HEADER_LIST_SIZE)",
     )
-    header_table_size: int = _whole(
+    header_table_size: int = whole(
         4096,
         "DYN_HTTP2_HEADER_TABLE_SIZE",
         "bytes",
@@ -385,13 +173,13 @@ class Http2Config:
         low=0,
         high=65_536,
     )
-    max_response_size: int = _whole(
+    max_response_size: int = whole(
         67_108_864,
         "DYN_HTTP2_MAX_RESPONSE_SIZE",
         "bytes",
         "The longest body that is collected in memory; streamed bodies have no such limit",
     )
-    send_quantum: int = _whole(
+    send_quantum: int = whole(
         65_536,
         "DYN_HTTP2_SEND_QUANTUM",
         "bytes",
@@ -402,12 +190,12 @@ class Http2Config:
 
     def __post_init__(self) -> None:
         problems = []
-        for name, setting in settings().items():
+        for name, option in options().items():
             value = getattr(self, name)
             try:
-                object.__setattr__(self, name, setting.check(value))
+                object.__setattr__(self, name, option.check(value))
             except (TypeError, ValueError):
-                problems.append(Problem(name, value, setting.allowed))
+                problems.append(Problem(name, value, option.allowed))
         if problems:
             raise ConfigError(problems)
 
@@ -511,18 +299,18 @@ class Http2Config:
         Warns:
             UnknownVariableWarning: A variable begins with ``DYN_HTTP2_`` and is none of ours.
         """
-        known = settings()
+        known = options()
         _warn_of_unknown(environ, known)
         values: dict[str, Any] = {}
         problems = []
-        for name, setting in known.items():
-            text = environ.get(setting.variable)
+        for name, option in known.items():
+            text = environ.get(option.variable)
             if text is None:
                 continue
             try:
-                values[name] = setting.parse(text)
+                values[name] = option.parse(text)
             except ValueError:
-                problems.append(Problem(setting.variable, text, setting.spelling))
+                problems.append(Problem(option.variable, text, option.spelling))
         if problems:
             raise ConfigError(problems)
         return cls(**values)
@@ -530,14 +318,13 @@ class Http2Config:
     def to_env(self) -> dict[str, str]:
         """Write all fields as the variables from which `from_env` makes an equal configuration."""
         return {
-            setting.variable: setting.show(getattr(self, name))
-            for name, setting in settings().items()
+            option.variable: option.show(getattr(self, name)) for name, option in options().items()
         }
 
 
-def settings() -> dict[str, Setting]:
-    """Give the setting of each field of `Http2Config`, in the order of the fields."""
-    return {each.name: each.metadata[_KEY] for each in fields(Http2Config)}
+def options() -> dict[str, Option]:
+    """Give the option of each field of `Http2Config`, in the order of the fields."""
+    return {each.name: each.metadata[METADATA_KEY] for each in fields(Http2Config)}
 
 
 def configuration_table() -> str:
@@ -547,17 +334,17 @@ def configuration_table() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     default = Http2Config()
-    for name, setting in settings().items():
-        shown = setting.show(getattr(default, name))
+    for name, option in options().items():
+        shown = option.show(getattr(default, name))
         rows.append(
-            f"| `{name}` | {shown} | {setting.allowed} | `{setting.variable}` | {setting.doc} |"
+            f"| `{name}` | {shown} | {option.allowed} | `{option.variable}` | {option.doc} |"
         )
     return "\n".join(rows)
 
 
-def _warn_of_unknown(environ: Mapping[str, str], known: Mapping[str, Setting]) -> None:
+def _warn_of_unknown(environ: Mapping[str, str], known: Mapping[str, Option]) -> None:
     """Warn of each variable that has our prefix and no field, and propose the nearest one."""
-    variables = {setting.variable for setting in known.values()}
+    variables = {option.variable for option in known.values()}
     for variable in sorted(environ):
         if variable.startswith(_PREFIX) and variable not in variables:
             nearest = known[_nearest(variable, known)].variable
@@ -568,7 +355,7 @@ def _warn_of_unknown(environ: Mapping[str, str], known: Mapping[str, Setting]) -
             )
 
 
-def _nearest(variable: str, names: Mapping[str, Setting]) -> str:
+def _nearest(variable: str, names: Mapping[str, Option]) -> str:
     """Find the field whose name is most like the variable's, prefix and unit left aside."""
     bare = variable.removeprefix(_PREFIX).lower().removesuffix("_secs")
     return get_close_matches(bare, names, n=1, cutoff=0.0)[0]
