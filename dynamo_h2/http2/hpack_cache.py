@@ -1,0 +1,176 @@
+"""HPACK for a client (RFC 7541): what goes into the dynamic tables, and how much work a block is.
+
+hpack stays the authority for tables, integers and Huffman codes. Put right here:
+
+- the encoder keeps fields that differ in every request out of its table, and secrets out of
+  everybody's; its table never grows past a bound of ours, whatever the peer allows; and a change of
+  table size that the peer announces twice is still signalled once;
+- the decoder reads a block in time linear in its length, keeps its table right when a header list
+  is too long to be kept itself, and gives up at a bound.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from h2.errors import ErrorCodes
+from hpack import Decoder, Encoder
+from hpack.exceptions import HPACKDecodingError, HPACKError
+from hpack.hpack import INDEX_NEVER, INDEX_NONE, VARINT_MAX_LENGTH, decode_integer
+from hpack.huffman_table import decode_huffman
+from hpack.table import HeaderTable, table_entry_size
+
+from dynamo_h2.http2.frames import PeerError
+from dynamo_h2.http2.headers import SENSITIVE, VOLATILE
+
+if TYPE_CHECKING:
+    from dynamo_h2.http2.headers import Field
+
+__all__ = ["BlockDecoder", "RequestEncoder"]
+
+# RFC 7541 §4.2: an encoder signals at most the smallest and the final size before a block.
+_MAX_SIZE_UPDATES: Final = 2
+
+# A header list that is longer than announced is read on, so that the table stays right and only
+# the stream is lost; past this many times the limit, and past what any peer may send unasked, it
+# is an attack.
+_HARD_LIMIT_FACTOR: Final = 4
+_LEAST_HARD_LIMIT: Final = 65_536
+
+# The longest integer that hpack reads, and one byte more for it to see that it is too long.
+_INTEGER_SPAN: Final = VARINT_MAX_LENGTH + 1
+
+
+class RequestEncoder(Encoder):
+    """Encodes requests so that what repeats stays in the table and nothing else enters it.
+
+    Args:
+        max_table_size: The largest dynamic table, in bytes, that we keep for any peer: its search
+            is linear.
+        huffman: Whether literals are Huffman-coded. In Python that costs more than the bytes it
+            saves inside a data centre.
+    """
+
+    def __init__(self, max_table_size: int, *, huffman: bool = False) -> None:
+        super().__init__()
+        self._max_table_size = max_table_size
+        self._huffman = huffman
+        self.header_table_size = HeaderTable.DEFAULT_SIZE
+
+    @property
+    def header_table_size(self) -> int:
+        """The size of the dynamic table, in bytes."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        size = min(value, self._max_table_size)
+        if size == self.header_table.maxsize:
+            # hpack would forget here that an earlier change is still to be signalled.
+            return
+        smallest = min([size, *self.table_size_changes])
+        self.header_table.maxsize = size
+        self.table_size_changes = [size] if smallest == size else [smallest, size]
+
+    def add(self, to_add: Field, sensitive: bool, huffman: bool = False) -> bytes:
+        """Encode one field (RFC 7541 §6.2), by its name and not by what the caller asks for."""
+        name, value = to_add
+        if sensitive or name in SENSITIVE:
+            return self._literal(name, value, INDEX_NEVER)
+        if name in VOLATILE:
+            return self._literal(name, value, INDEX_NONE)
+        return super().add(to_add, sensitive, self._huffman)
+
+    def _literal(self, name: bytes, value: bytes, kind: bytes) -> bytes:
+        known = HeaderTable.STATIC_TABLE_MAPPING.get(name)
+        if known is None:
+            return self._encode_literal(name, value, kind, self._huffman)
+        return self._encode_indexed_literal(known[0], value, kind, self._huffman)
+
+
+class BlockDecoder(Decoder):
+    """Decodes field blocks of a peer that may be hostile, within bounded work and memory."""
+
+    def decode_block(self, block: bytes) -> list[Field] | None:
+        """Decode one complete field block.
+
+        Args:
+            block: The block, already bounded in length.
+
+        Returns:
+            The fields in order; None when the list is longer than ``max_header_list_size``. The
+            dynamic table is right in both cases.
+
+        Raises:
+            PeerError: COMPRESSION_ERROR (RFC 9113 §4.3), or ENHANCE_YOUR_CALM when the list is
+                several times too long: then the table is lost, and the connection with it.
+        """
+        try:
+            at = self._read_size_updates(block)
+            fields = self._read_fields(block, at)
+            self._assert_valid_table_size()
+        except HPACKError as error:
+            raise PeerError(f"HPACK: {error}", ErrorCodes.COMPRESSION_ERROR) from error
+        return fields
+
+    def _read_size_updates(self, block: bytes) -> int:
+        """Apply the table size updates at the start of the block; return where they end."""
+        at = updates = 0
+        while at < len(block) and block[at] & 0xE0 == 0x20:
+            updates += 1
+            if updates > _MAX_SIZE_UPDATES:
+                raise HPACKDecodingError("more than two table size updates")
+            at += self._update_encoding_context(block[at : at + _INTEGER_SPAN])
+        return at
+
+    def _read_fields(self, block: bytes, at: int) -> list[Field] | None:
+        fields: list[Field] = []
+        size, limit = 0, self.max_header_list_size
+        hard_limit = max(limit * _HARD_LIMIT_FACTOR, _LEAST_HARD_LIMIT)
+        while at < len(block):
+            field, at = self._read_field(block, at)
+            size += table_entry_size(*field)
+            if size <= limit:
+                fields.append(field)
+            elif size > hard_limit:
+                raise PeerError(
+                    f"header list of more than {hard_limit} bytes", ErrorCodes.ENHANCE_YOUR_CALM
+                )
+        return fields if size <= limit else None
+
+    def _read_field(self, block: bytes, at: int) -> tuple[Field, int]:
+        """Read one field representation (RFC 7541 §6.1, §6.2); return it and where it ends."""
+        first = block[at]
+        if first & 0x80:
+            index, at = _read_integer(block, at, 7)
+            return self.header_table.get_by_index(index), at
+        if first & 0x40:
+            field, at = self._read_literal(block, at, 6)
+            self.header_table.add(*field)
+            return field, at
+        if first & 0x20:
+            raise HPACKDecodingError("table size update after a field")
+        return self._read_literal(block, at, 4)
+
+    def _read_literal(self, block: bytes, at: int, prefix_bits: int) -> tuple[Field, int]:
+        index, at = _read_integer(block, at, prefix_bits)
+        if index:
+            name = self.header_table.get_by_index(index)[0]
+        else:
+            name, at = _read_string(block, at)
+        value, at = _read_string(block, at)
+        return (name, value), at
+
+
+def _read_integer(block: bytes, at: int, prefix_bits: int) -> tuple[int, int]:
+    number, used = decode_integer(block[at : at + _INTEGER_SPAN], prefix_bits)
+    return number, at + used
+
+
+def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
+    length, start = _read_integer(block, at, 7)
+    end = start + length
+    if end > len(block):
+        raise HPACKDecodingError("truncated block")
+    text = block[start:end]
+    return (decode_huffman(text) if block[at] & 0x80 else text), end
