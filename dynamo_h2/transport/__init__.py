@@ -1,0 +1,1 @@
+"""The asyncio side: dial, drive and pool connections."""

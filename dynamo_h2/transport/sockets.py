@@ -1,0 +1,283 @@
+"""Connected sockets: addresses, the race between them, Unix sockets, socket options.
+
+The race ("happy eyeballs", RFC 8305 §4 and §5):
+
+1. The families take turns, beginning with the one that the resolver put first.
+2. An attempt starts when another one failed, or when the latest has been under way for
+   `ATTEMPT_DELAY`: one dead family costs a quarter of a second, not a TCP time-out.
+3. The first to connect wins; all others are cancelled and their sockets closed before `Race.run`
+   returns, and likewise when it is cancelled itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from dynamo_h2.config import Http2Config
+
+__all__ = [
+    "ATTEMPT_DELAY",
+    "Address",
+    "AddressInfo",
+    "Race",
+    "Resolver",
+    "alternate",
+    "connect_tcp",
+    "connect_unix",
+    "literal",
+    "system_resolver",
+]
+
+# One entry of what `socket.getaddrinfo` returns: family, kind, protocol, name, socket address.
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+# Called with host and port, raises OSError when it has no answer; `loop.getaddrinfo` is one.
+Resolver = Callable[[str, int], Awaitable[Sequence[AddressInfo]]]
+
+# How long an attempt is alone before the next address is tried, seconds (RFC 8305 §5).
+ATTEMPT_DELAY = 0.25
+
+# TCP probes without an answer until the kernel gives the connection up. They are spread over
+# keep_alive_timeout, so that both kinds of keep-alive need about the same time.
+_PROBES = 3
+# The kernel's upper bound for the seconds of TCP keep-alive (MAX_TCP_KEEPIDLE of Linux).
+_MAX_PROBE_SECONDS = 32_767
+
+# The first and the longest pause between two tries at a Unix listener with a full queue, seconds.
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.1
+
+
+class Address(NamedTuple):
+    """A TCP address, as the socket module wants it."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        host, port = self.sockaddr[:2]
+        return f"[{host}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
+
+
+async def system_resolver(host: str, port: int) -> Sequence[AddressInfo]:
+    """Ask the system, in a thread of the loop."""
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def literal(host: str, port: int) -> Sequence[AddressInfo]:
+    """Read an address in figures, which needs neither a thread nor the network; else nothing."""
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror:
+        return ()
+
+
+def alternate(infos: Iterable[AddressInfo]) -> list[Address]:
+    """Put addresses in the order of trying: without repeats, the families taking turns."""
+    addresses = dict.fromkeys(
+        Address(family, sockaddr)
+        for family, kind, _, _, sockaddr in infos
+        if kind == socket.SOCK_STREAM and family in (socket.AF_INET, socket.AF_INET6)
+    )
+    first = next(iter(addresses), None)
+    same = [each for each in addresses if first and each.family == first.family]
+    other = [each for each in addresses if first and each.family != first.family]
+    return [each for pair in zip_longest(same, other) for each in pair if each is not None]
+
+
+class Race:
+    """Attempts at several addresses, of which the first to connect wins.
+
+    Args:
+        addresses: In the order in which they are tried.
+        connect: Makes one attempt, and raises OSError when it fails.
+        delay: How long an attempt is alone before the next one starts, seconds.
+
+    Attributes:
+        failures: The attempts that failed, with the reason, in the order of failing.
+    """
+
+    __slots__ = ("_connect", "_delay", "_running", "_waiting", "failures")
+
+    def __init__(
+        self,
+        addresses: Iterable[Address],
+        connect: Callable[[Address], Awaitable[socket.socket]],
+        delay: float = ATTEMPT_DELAY,
+    ) -> None:
+        self._waiting = deque(addresses)
+        self._connect = connect
+        self._delay = delay
+        self._running: dict[asyncio.Future[socket.socket], Address] = {}
+        self.failures: list[tuple[Address, OSError]] = []
+
+    async def run(self) -> tuple[socket.socket, Address] | None:
+        """Return the winner's socket and address, or None when every attempt failed."""
+        winner = None
+        try:
+            while winner is None and (self._waiting or self._running):
+                self._start_next()
+                winner = await self._next_winner()
+        finally:
+            await self._end_losers()
+        return winner
+
+    def _start_next(self) -> None:
+        if self._waiting:
+            address = self._waiting.popleft()
+            self._running[asyncio.ensure_future(self._connect(address))] = address
+
+    async def _next_winner(self) -> tuple[socket.socket, Address] | None:
+        """Wait until there is a winner, or it is time for another attempt."""
+        limit = self._delay if self._waiting else None
+        done, _ = await asyncio.wait(
+            self._running, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+        )
+        for attempt in done:
+            try:
+                sock = attempt.result()
+            except OSError as exc:
+                self.failures.append((self._running.pop(attempt), exc))
+            else:
+                return sock, self._running.pop(attempt)
+        return None
+
+    async def _end_losers(self) -> None:
+        """Cancel and close what is left; the closing is sure even when this is cancelled too."""
+        for attempt in self._running:
+            attempt.add_done_callback(_close_loser)
+            attempt.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
+
+def _close_loser(attempt: asyncio.Future[socket.socket]) -> None:
+    """Close the socket of an attempt that connected too late."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+async def connect_tcp(address: Address, config: Http2Config) -> socket.socket:
+    """Make one attempt at one address.
+
+    Args:
+        address: Where to.
+        config: Its keep-alive times become those of TCP keep-alive.
+
+    Raises:
+        OSError: Whatever the system says.
+    """
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        _set_options(sock, config)
+        await _await_connected(sock, address.sockaddr)
+        _check_not_itself(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def connect_unix(path: str) -> socket.socket:
+    """Connect to a Unix socket, which succeeds or fails at once unless its queue is full.
+
+    Args:
+        path: Of the socket in the file system.
+
+    Raises:
+        OSError: Whatever the system says.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError("this platform has no Unix sockets")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        pause = _FIRST_PAUSE
+        # With a full queue nothing was begun that a loop could wait for (connect(2), EAGAIN);
+        # asyncio takes it for a connection.
+        while (code := sock.connect_ex(path)) == errno.EAGAIN:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        _raise_for(code)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _await_connected(sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
+    """Connect a socket that does not block.
+
+    ``loop.sock_connect`` would do, but the one of uvloop takes even an address in figures through
+    the threads of its resolver, where a slow name holds it up, and loses the scope of IPv6.
+    """
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":  # its loop cannot watch sockets
+        await loop.sock_connect(sock, sockaddr)
+        return
+    code = sock.connect_ex(sockaddr)
+    if code in (errno.EINPROGRESS, errno.EINTR):
+        writable = asyncio.Event()
+        loop.add_writer(sock, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    _raise_for(code)
+
+
+def _raise_for(code: int) -> None:
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _check_not_itself(sock: socket.socket) -> None:
+    """Refuse a socket that met its own SYN (RFC 9293 §3.5, simultaneous open).
+
+    It happens when nobody listens on a local port of the ephemeral range and the kernel picks the
+    very same port for our end: the socket then reads what it writes.
+    """
+    if sock.getsockname() == sock.getpeername():
+        _raise_for(errno.ECONNREFUSED)
+
+
+def _set_options(sock: socket.socket, config: Http2Config) -> None:
+    """Send small frames at once, and let the kernel look after a silent peer."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _keep_alive_options(config):
+        with suppress(OSError):  # a kernel that lacks it is no reason not to connect
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _keep_alive_options(config: Http2Config) -> Iterator[tuple[int, int]]:
+    """Pair the options of TCP keep-alive that this platform has with their values."""
+    if config.keep_alive_interval is None:
+        return  # no PING either: the kernel's own times will do
+    idle = _whole_seconds(config.keep_alive_interval)
+    values = {
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,  # what macOS calls it
+        "TCP_KEEPINTVL": _whole_seconds(config.keep_alive_timeout / _PROBES),
+        "TCP_KEEPCNT": _PROBES,
+    }
+    for name, value in values.items():
+        if hasattr(socket, name):
+            yield getattr(socket, name), value
+
+
+def _whole_seconds(seconds: float) -> int:
+    return min(max(math.ceil(seconds), 1), _MAX_PROBE_SECONDS)
