@@ -1,0 +1,1 @@
+"""How much a request costs, measured beside the clients that people use today."""

@@ -1,0 +1,1 @@
+"""One module per client; ``bench.adapter`` has the list of them."""

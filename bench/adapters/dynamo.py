@@ -1,0 +1,41 @@
+"""The public client of this package with its default configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dynamo_h2 import HttpRequestClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class DynamoClient:
+    """An ``HttpRequestClient`` as a request plane uses it."""
+
+    def __init__(self) -> None:
+        self._client = HttpRequestClient()
+
+    async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
+        """Returns the body of a 2xx response."""
+        if method == "POST":
+            return await self._client.send_request(url, body)
+        response = await self._client.request(method, url, body=body)
+        response.raise_for_status()
+        return response.body
+
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+        """Yields the body of a 2xx response as it arrives."""
+        async with self._client.stream(method, url, body=body) as response:
+            response.raise_for_status()
+            async for chunk in response:
+                yield chunk
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._client.close()
+
+
+async def open_client(in_flight: int) -> DynamoClient:
+    """Makes the client."""
+    return DynamoClient()
