@@ -1,0 +1,88 @@
+"""``python -m bench``: measures, prints tables, and writes JSON and Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.adapter import ADAPTERS, find_adapters
+from bench.environment import pick_cores
+from bench.report import markdown, print_results
+from bench.runner import Runner, Settings
+from bench.workloads import WORKLOADS, find_workloads
+
+if TYPE_CHECKING:
+    from bench.results import Results
+
+PIPED_WIDTH: Final = 140
+RESULTS: Final = Path(__file__).with_name("results")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Returns the arguments of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="names or their beginnings")
+    parser.add_argument("--clients", nargs="+", metavar="CLIENT", help="names, in this order")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per client and round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1, help="what payloads are made from")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory for the results")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    arguments = parser.parse_args(argv)
+    if arguments.seconds <= 0 or arguments.rounds < 1:
+        parser.error("--seconds must be above 0, and --rounds at least 1")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark and returns the exit code."""
+    arguments = parse(argv)
+    console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+    if arguments.list:
+        console.print("workloads:", ", ".join(workload.name for workload in WORKLOADS))
+        console.print("clients:", ", ".join(adapter.name for adapter in ADAPTERS))
+        return 0
+    try:
+        results = measure(arguments, console)
+    except LookupError as error:
+        console.print(f"bench: {error}", style="red", highlight=False)
+        return 2
+    print_results(results, console)
+    results.save(arguments.out / "results.json")
+    (arguments.out / "results.md").write_text(markdown(results), encoding="utf-8")
+    console.print(f"written to {arguments.out}", highlight=False)
+    return 0
+
+
+def measure(arguments: argparse.Namespace, console: Console) -> Results:
+    """Measures what the command line asks for, behind a progress bar."""
+    cores = pick_cores()
+    settings = Settings(arguments.seconds, arguments.rounds, arguments.seed, *cores)
+    adapters, workloads = find_adapters(arguments.clients), find_workloads(arguments.only)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        bar = progress.add_task("starting …")
+        done = iter(range(10**9))
+
+        def on_turn(workload: str, client: str) -> None:
+            progress.update(bar, description=f"{workload}: {client}", completed=next(done))
+
+        runner = Runner(adapters, workloads, settings, on_turn)
+        progress.update(bar, total=runner.turns)
+        results = runner.run()
+        progress.update(bar, completed=runner.turns, description="done")
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())

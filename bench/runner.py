@@ -1,0 +1,137 @@
+"""Runs the clients in turn: A B C, A B C, …, each time in a process of its own.
+
+Interleaving spreads whatever else happens on the machine over all clients, and a ratio is always
+taken between two that ran in the same round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bench.child import Order
+from bench.environment import environment
+from bench.results import Outcome, Results, Table
+from bench.servers import serving
+from examples.local_worker import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.adapter import Adapter
+    from bench.workload import Workload
+
+PATIENCE: Final = 60.0  # seconds beyond the measured ones, until a child counts as stuck
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to measure.
+
+    Args:
+        seconds: how long each client is measured in each round.
+        rounds: how many times each client gets its turn.
+        seed: what payloads are made from.
+        client_core: the CPU for the clients, or None.
+        server_core: the CPU for the servers, or None.
+    """
+
+    seconds: float
+    rounds: int
+    seed: int
+    client_core: int | None
+    server_core: int | None
+
+
+class Runner:
+    """Measures clients at workloads.
+
+    Args:
+        adapters: the clients, in the order of their turns.
+        workloads: what they are asked to do.
+        settings: for how long, how often, and where.
+        on_turn: called before each client's turn with the workload and the client.
+    """
+
+    def __init__(
+        self,
+        adapters: tuple[Adapter, ...],
+        workloads: tuple[Workload, ...],
+        settings: Settings,
+        on_turn: Callable[[str, str], None],
+    ) -> None:
+        self._adapters = tuple(adapter for adapter in adapters if adapter.installed)
+        self._workloads = workloads
+        self._settings = settings
+        self._on_turn = on_turn
+        self._left_out = {
+            adapter.name: f"{adapter.library} is not installed"
+            for adapter in adapters
+            if not adapter.installed
+        }
+
+    @property
+    def turns(self) -> int:
+        """How many times a client will be measured."""
+        pairs = sum(len(self._able(workload)) for workload in self._workloads)
+        return pairs * self._settings.rounds
+
+    def run(self) -> Results:
+        """Measures everything."""
+        results = Results(environment(self._adapters), asdict(self._settings))
+        results.left_out.update(self._left_out)
+        results.tables.extend(self._measure(workload) for workload in self._workloads)
+        return results
+
+    def _able(self, workload: Workload) -> list[Adapter]:
+        return [adapter for adapter in self._adapters if workload.kind in adapter.kinds]
+
+    def _measure(self, workload: Workload) -> Table:
+        adapters = self._able(workload)
+        outcomes = [Outcome(adapter.name) for adapter in adapters]
+        with contextlib.ExitStack() as stack:
+            urls = {
+                server: stack.enter_context(serving(server, self._settings.server_core))
+                for server in sorted({adapter.server for adapter in adapters})
+            }
+            for _ in range(self._settings.rounds):
+                for adapter, outcome in zip(adapters, outcomes, strict=True):
+                    self._on_turn(workload.name, adapter.name)
+                    if outcome.failure is None:
+                        self._turn(workload, outcome, urls[adapter.server])
+        return Table(workload.name, workload.title, workload.unit, outcomes)
+
+    def _turn(self, workload: Workload, outcome: Outcome, url: str) -> None:
+        settings = self._settings
+        order = Order(
+            client=outcome.client,
+            workload=workload.name,
+            url=url,
+            seconds=settings.seconds,
+            seed=settings.seed,
+            core=settings.client_core,
+        )
+        answer = run_child(order)
+        if "failure" in answer:
+            outcome.failure = answer["failure"]
+        else:
+            outcome.rounds.append(answer["figures"])
+
+
+def run_child(order: Order) -> dict[str, Any]:
+    """Runs a child to its end and returns its answer."""
+    command = [sys.executable, "-m", "bench.child", order.to_json()]
+    timeout = order.seconds * 2 + PATIENCE
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return {"failure": f"did not end within {timeout:.0f} s"}
+    if done.returncode != 0:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return {"failure": f"ended with exit code {done.returncode}: {last}"}
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
