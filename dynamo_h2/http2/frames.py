@@ -263,7 +263,7 @@ class _FieldBlock:
 
 
 class FrameReader:
-    """Cuts received bytes into frames that are right by themselves.
+    """Cuts the bytes that a client receives into frames that are right by themselves.
 
     Args:
         max_frame_size: The longest payload that we announced, in bytes.
@@ -345,6 +345,8 @@ class FrameReader:
         check_header(header, self.max_frame_size)
         if not self.started and (header.type != FrameType.SETTINGS or header.flags & ACK):
             raise PeerError(f"the first frame is {header.name} and not SETTINGS")
+        if header.type == FrameType.PUSH_PROMISE:
+            raise PeerError("PUSH_PROMISE, where push was never allowed")
         block = self._block
         if header.type == FrameType.CONTINUATION:
             if block is None or block.header.stream_id != header.stream_id:
