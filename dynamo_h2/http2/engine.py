@@ -26,7 +26,7 @@ from h2.stream import StreamInputs
 from h2.utilities import guard_increment_window
 
 from dynamo_h2.http2 import frames
-from dynamo_h2.http2.exchange import TRAILERS
+from dynamo_h2.http2.engine_stream import TRAILERS
 from dynamo_h2.http2.frames import FrameReader, FrameType, NotHttp2, PeerError, StreamError
 from dynamo_h2.http2.outbound import NO_RFC7540_PRIORITIES, Outbound
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from h2.events import Event
 
     from dynamo_h2.config import Http2Config
-    from dynamo_h2.http2.exchange import Exchange
+    from dynamo_h2.http2.engine_stream import EngineStream
     from dynamo_h2.http2.frames import FrameHeader
     from dynamo_h2.http2.receiver import Receiver
 
@@ -136,7 +136,7 @@ class Engine(Outbound):
             case _:
                 self._on_other(header)
 
-    def _stream_of(self, header: FrameHeader) -> Exchange | None:
+    def _stream_of(self, header: FrameHeader) -> EngineStream | None:
         """Return the stream of a frame, None when it is closed.
 
         Raises:

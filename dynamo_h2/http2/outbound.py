@@ -24,7 +24,7 @@ from h2.settings import SettingCodes, Settings
 from h2.stream import StreamInputs, StreamState
 
 from dynamo_h2.http2 import frames
-from dynamo_h2.http2.exchange import Exchange
+from dynamo_h2.http2.engine_stream import EngineStream
 from dynamo_h2.http2.flow import ReceiveWindow
 from dynamo_h2.http2.hpack_cache import BlockDecoder, RequestEncoder
 
@@ -198,8 +198,8 @@ class Outbound(H2Connection):
             raise NoAvailableStreamIDError("no stream identifier is left")
         return stream_id
 
-    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> Exchange:
-        stream = Exchange(
+    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> EngineStream:
+        stream = EngineStream(
             stream_id,
             self.config,
             self.local_settings.initial_window_size,
@@ -210,7 +210,7 @@ class Outbound(H2Connection):
         self.highest_outbound_stream_id = stream_id
         return stream
 
-    def _send_fields(self, stream: Exchange, fields: list[Field], end_stream: bool) -> None:
+    def _send_fields(self, stream: EngineStream, fields: list[Field], end_stream: bool) -> None:
         self._prepare_for_sending(list(stream.send_headers(fields, self.encoder, end_stream)))
         self._forget_if_closed(stream)
 
@@ -251,7 +251,7 @@ class Outbound(H2Connection):
             return
         self._send_fields(self._sending_stream(stream_id), list(fields), end_stream=True)
 
-    def _sending_stream(self, stream_id: int) -> Exchange:
+    def _sending_stream(self, stream_id: int) -> EngineStream:
         self._check_alive()
         stream = self._stream(stream_id)
         if stream is None or not stream.may_send:
@@ -275,10 +275,17 @@ class Outbound(H2Connection):
             stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
             self._closed_streams[stream_id] = stream.closed_by
 
-    def _close_by_reset(self, stream: Exchange, code: int) -> bytes:
+    def _close_by_reset(self, stream: EngineStream, code: int) -> bytes:
         stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
         self._forget_if_closed(stream)
         return frames.pack_rst_stream(stream.stream_id, code)
+
+    def forget(self, stream_id: int) -> None:
+        """Close a stream that the peer's GOAWAY left out; nothing is sent (RFC 9113 §6.8)."""
+        stream = self._stream(stream_id)
+        if stream is not None:
+            stream.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
+            self._forget_if_closed(stream)
 
     def grant(self, stream_id: int, increment: int) -> None:
         """Send WINDOW_UPDATE and raise our receive window by as much.
@@ -338,11 +345,11 @@ class Outbound(H2Connection):
 
     # Streams
 
-    def _stream(self, stream_id: int) -> Exchange | None:
+    def _stream(self, stream_id: int) -> EngineStream | None:
         """Return an open stream; h2's type is wider than what `_begin_new_stream` puts in."""
-        return cast("Exchange | None", self.streams.get(stream_id))
+        return cast("EngineStream | None", self.streams.get(stream_id))
 
-    def _forget_if_closed(self, stream: Exchange) -> None:
+    def _forget_if_closed(self, stream: EngineStream) -> None:
         if stream.state_machine.state is StreamState.CLOSED:
             del self.streams[stream.stream_id]
             self._closed_streams[stream.stream_id] = stream.closed_by

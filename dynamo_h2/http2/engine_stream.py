@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
     from dynamo_h2.http2.headers import Field
 
-__all__ = ["TRAILERS", "Exchange"]
+__all__ = ["TRAILERS", "EngineStream"]
 
-# What `Exchange.take_fields` returns in place of a status.
+# What `EngineStream.take_fields` returns in place of a status.
 TRAILERS: Final = 0
 
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
-class Exchange(H2Stream):
+class EngineStream(H2Stream):
     """A stream that we opened.
 
     Args:
