@@ -270,22 +270,15 @@ class Outbound(H2Connection):
 
     def forget(self, stream_id: int) -> None:
         """Close a stream without a word to the peer, which never saw it (RFC 9113 §6.8)."""
-        stream = self.streams.pop(stream_id, None)
+        stream = self._stream(stream_id)
         if stream is not None:
-            stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
-            self._closed_streams[stream_id] = stream.closed_by
+            stream.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
+            self._forget_if_closed(stream)
 
     def _close_by_reset(self, stream: EngineStream, code: int) -> bytes:
         stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
         self._forget_if_closed(stream)
         return frames.pack_rst_stream(stream.stream_id, code)
-
-    def forget(self, stream_id: int) -> None:
-        """Close a stream that the peer's GOAWAY left out; nothing is sent (RFC 9113 §6.8)."""
-        stream = self._stream(stream_id)
-        if stream is not None:
-            stream.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
-            self._forget_if_closed(stream)
 
     def grant(self, stream_id: int, increment: int) -> None:
         """Send WINDOW_UPDATE and raise our receive window by as much.
