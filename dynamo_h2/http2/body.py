@@ -90,6 +90,11 @@ class RequestBody:
         """Whether `chunks` can make a pass now: it is replayable, or nothing of it was read."""
         return self.replayable or not self.started
 
+    @property
+    def mutable(self) -> bool:
+        """Whether `data` is memory that the caller may change once the request has ended."""
+        return isinstance(self.data, memoryview) and not isinstance(self.data.obj, bytes)
+
     def chunks(self) -> BodyPass:
         """Begin a pass from the start of the body.
 
@@ -110,7 +115,8 @@ def make_body(source: BodySource) -> RequestBody:
     """Make a body of whatever a caller may send.
 
     Text is sent as UTF-8. Files are read from where they stand, and never closed unless a callable
-    opened them. Mutable buffers are not copied: they must not change until the request has ended.
+    opened them. A mutable buffer that is the whole body is not copied: it must not change until
+    the request has ended. Buffers that an iterable yields are, so that it may fill them again.
 
     Args:
         source: See `BodySource`.
@@ -121,7 +127,7 @@ def make_body(source: BodySource) -> RequestBody:
     if source is None:
         return _in_memory(b"")
     if isinstance(source, str):
-        return _in_memory(source.encode())
+        return _in_memory(_encoded(source))
     if isinstance(source, bytes):
         return _in_memory(source)
     view = _view(source)
@@ -137,7 +143,7 @@ def _from_stream(source: object) -> RequestBody:
     if isinstance(source, AsyncIterable):
         once = isinstance(source, AsyncIterator)
         return RequestBody(partial(_async_pass, source), replayable=not once)
-    if hasattr(source, "read"):
+    if hasattr(source, "read") and not isinstance(source, type):
         return _from_file(cast("BinaryIO", source))
     if isinstance(source, Iterable) and not isinstance(source, Mapping):
         once = isinstance(source, Iterator)
@@ -154,12 +160,19 @@ def _refused(source: object) -> InvalidRequest:
     return InvalidRequest(f"body of type {type(source).__name__}; allowed: {_ALLOWED}")
 
 
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"body of type str: {error}; allowed: text that is UTF-8") from None
+
+
 def _in_memory(data: Chunk) -> RequestBody:
     return RequestBody(partial(_parts_pass, (data,)), data=data, length=len(data))
 
 
 def _from_parts(source: Iterable[object]) -> RequestBody:
-    parts = tuple([_checked(item) for item in source])
+    parts = tuple([_chunk(item) for item in source])
     length = sum(map(len, parts))
     if length <= JOIN_LIMIT:
         return _in_memory(b"".join(parts))
@@ -201,20 +214,14 @@ def _view(source: object) -> memoryview | None:
         ) from None
 
 
-def _checked(item: object) -> Chunk:
-    """Return a chunk as it is, without a copy."""
+def _chunk(item: object) -> Chunk:
+    """Return a chunk that stays as it is when its producer goes on and fills the buffer again."""
     if isinstance(item, bytes):
         return item
     view = _view(item)
     if view is None:
         raise InvalidRequest(f"body chunk of type {type(item).__name__}; allowed: bytes-like")
-    return view
-
-
-def _stable(item: object) -> Chunk:
-    """Return a chunk that stays as it is when its producer goes on and fills the buffer again."""
-    chunk = _checked(item)
-    return chunk if isinstance(chunk, bytes) or chunk.readonly else bytes(chunk)
+    return view if isinstance(view.obj, bytes) else bytes(view)
 
 
 # Passes
@@ -232,7 +239,7 @@ def _sync_pass(source: Iterable[object], body: RequestBody) -> Generator[Chunk, 
     items = iter(source)
     try:
         for item in items:
-            chunk = _stable(item)
+            chunk = _chunk(item)
             if chunk:
                 yield chunk
     finally:
@@ -247,7 +254,7 @@ async def _async_pass(
     items = aiter(source)
     try:
         async for item in items:
-            chunk = _stable(item)
+            chunk = _chunk(item)
             if chunk:
                 yield chunk
     finally:
@@ -255,19 +262,20 @@ async def _async_pass(
             await items.aclose()
 
 
-def _called_pass(make: Callable[[], _Plain], _body: RequestBody) -> BodyPass:
+def _called_pass(make: Callable[[], object], _body: RequestBody) -> BodyPass:
     source = make()
-    if not _may_be_made(source):
+    # Not one more callable: that might never come to an end.
+    if callable(source) and not isinstance(source, (Iterable, AsyncIterable)):
         raise _refused(source)
-    made = make_body(source).chunks()
+    try:
+        made = make_body(cast("BodySource", source)).chunks()
+    except InvalidRequest:
+        if isinstance(source, io.IOBase):
+            source.close()
+        raise
     if isinstance(made, _FilePass):
         made.owned = True
     return made
-
-
-def _may_be_made(source: object) -> bool:
-    """Refuse a callable that returns one more callable: it might never come to an end."""
-    return not callable(source) or isinstance(source, (Iterable, AsyncIterable))
 
 
 # Files
@@ -303,7 +311,7 @@ class _FilePass:
         if wanted == 0:
             self.close()
             raise StopIteration
-        return self._counted(_stable(self._file.read(wanted)))
+        return self._counted(_chunk(self._file.read(wanted)))
 
     def _counted(self, chunk: Chunk) -> Chunk:
         if self._left is not None:
