@@ -1,0 +1,718 @@
+"""One HTTP/2 connection, sans I/O: bytes and the time go in, bytes and a timer come out.
+
+It joins the parts: the engine (the protocol), the streams (what callers see), the scheduler (who
+sends next), the receive windows, the deadlines and the keep-alive. It never reads a clock.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from dynamo_h2.errors import (
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    KeepAliveTimeout,
+    LocalProtocolError,
+    ReadTimeout,
+    RemoteProtocolError,
+    RequestTimeout,
+    ResponseTooLarge,
+    StreamReset,
+    TransportError,
+    WriteTimeout,
+    code_name,
+)
+from dynamo_h2.http2.deadline import TICKS_PER_SECOND, Deadlines
+from dynamo_h2.http2.engine import Engine, NotHttp2
+from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
+from dynamo_h2.http2.keepalive import KeepAlive, Verdict
+from dynamo_h2.http2.scheduler import Scheduler
+from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, SendHalf, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynamo_h2.config import Http2Config
+    from dynamo_h2.http2.flow import ReceiveWindow
+    from dynamo_h2.http2.headers import Field
+    from dynamo_h2.http2.stream import Future
+
+# A body of up to this size (bytes) goes out in one write with its head, past the scheduler, as long
+# as no more than this is waiting already: a small request never stands behind an upload.
+DIRECT_BODY = 65_536
+
+# Stream identifiers are not used again; a connection drains well before they end at 2**31 - 1.
+LAST_STREAM_ID = 2**31 - 1 - 2_000
+
+
+class State(Enum):
+    """What a connection tells its pool."""
+
+    READY = auto()
+    """The peer's SETTINGS arrived."""
+    FREED = auto()
+    """A stream ended, or the peer allows more of them."""
+    DRAINING = auto()
+    """No new streams; those that are open go on."""
+    CLOSED = auto()
+    """Nothing is to be had from it any more."""
+
+
+class Connection:
+    """The client's side of one connection.
+
+    Args:
+        config: Limits, windows and times.
+        origin: Whom it leads to, for messages.
+        on_output: Called when there is something to send, or an earlier timer.
+        on_state: Called with what changed.
+        make_future: Makes a future, only when somebody waits.
+        jitter: A number in 0…1, drawn once for this connection.
+        now: The present, in seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        config: Http2Config,
+        *,
+        origin: str,
+        on_output: Callable[[], None],
+        on_state: Callable[[State], None],
+        make_future: Callable[[], Future],
+        jitter: float,
+        now: float,
+    ) -> None:
+        self.origin = origin
+        self.streams: dict[int, Stream] = {}
+        self.ready = False
+        self.draining = False
+        self.closed = False
+        self.dead = False
+        self.now = now
+        self.idle_since = now
+        self.timer_at = inf
+        self.failure: Callable[..., TransportError] | None = None
+        self._config = config
+        self._on_output = on_output
+        self._on_state = on_state
+        self._make_future = make_future
+        self._settings_due = inf
+        self._written_id = 0
+        self._direct = 0
+        self._engine = Engine(config, self)
+        self._scheduler: Scheduler[SendHalf] = Scheduler(config.send_quantum)
+        self._deadlines: Deadlines[Stream] = Deadlines()
+        self._flood = FloodGuard(now)
+        self._keep_alive = KeepAlive(
+            config.keep_alive_interval,
+            config.keep_alive_timeout,
+            while_idle=config.keep_alive_while_idle,
+            jitter=jitter,
+            now=now,
+        )
+
+    # Opening and closing.
+
+    def start(self, now: float, settings_due: float = inf) -> None:
+        """Queue the preface; the peer's SETTINGS have to arrive by ``settings_due`` (seconds)."""
+        self.now = now
+        self._settings_due = settings_due
+        self._engine.initiate()
+        self._changed()
+
+    @property
+    def capacity(self) -> int:
+        """How many streams it may carry at once (100 until the peer's SETTINGS arrive)."""
+        return min(self._config.max_concurrent_streams, self._engine.peer_stream_limit)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes new streams at all."""
+        return not (self.draining or self.closed)
+
+    @property
+    def queued_control(self) -> int:
+        """Answers to the peer (PING and SETTINGS ACKs, resets) that wait to be written."""
+        return self._engine.queued_control
+
+    @property
+    def rtt(self) -> float | None:
+        """The last measured round trip, in seconds."""
+        return self._keep_alive.rtt
+
+    def drain(self, now: float) -> None:
+        """Take no new streams; close when those that are open have ended."""
+        self.now = now
+        if self.usable:
+            self.draining = True
+            self._on_state(State.DRAINING)
+            self._close_when_drained()
+
+    def open_stream(self, request: Request, now: float) -> Stream:
+        """Start a request.
+
+        Raises:
+            ConnectionLost: The connection takes no more streams; ``processed`` is False.
+        """
+        engine = self._engine
+        if not self.usable or len(self.streams) >= self.capacity:
+            raise ConnectionLost(
+                f"connection to {self.origin} takes no more streams",
+                origin=self.origin,
+                processed=False,
+            )
+        self.now = now
+        data = request.data
+        end = not data and not request.upload and not request.trailers
+        try:
+            stream_id = engine.open_stream(request.head, request.fields, end)
+        except ProtocolError as error:
+            raise LocalProtocolError(str(error), origin=self.origin, processed=False) from error
+        stream = Stream(
+            stream_id,
+            request,
+            cast("ReceiveWindow", engine.stream_window(stream_id)),
+            self._make_future,
+            self._return_credit,
+        )
+        self.streams[stream_id] = stream
+        if not end:
+            self._start_body(stream, data, now)
+        self._arm(stream)
+        if self._keep_alive.stream_opened(now):
+            self._ping(now)
+        if stream_id > LAST_STREAM_ID:
+            self.drain(now)
+        self._on_output()
+        return stream
+
+    def cancel(self, stream: Stream, now: float, code: int = ErrorCodes.CANCEL) -> None:
+        """End a stream that nobody waits for any more, with RST_STREAM if it is still open."""
+        self.now = now
+        stream.drop()
+        if self.streams.get(stream.stream_id) is stream:
+            self._engine.reset(stream.stream_id, code)
+            self._finish(stream)
+            self._on_output()
+
+    def fail(self, stream: Stream, error: BaseException, now: float) -> None:
+        """End a stream with ``error`` for whoever waits, and RST_STREAM(CANCEL) for the peer."""
+        stream.fail(error)
+        self.cancel(stream, now)
+
+    def wait_until(self, stream: Stream, now: float) -> None:
+        """See to it that a stream's time limits are watched: somebody waits for it."""
+        self.now = now
+        if not stream.tick and self.streams.get(stream.stream_id) is stream:
+            self._arm(stream)
+            self._on_output()
+
+    # The request's body.
+
+    def feed(self, stream: Stream, chunk: bytes | memoryview, now: float) -> None:
+        """Queue a chunk of the body; see ``SendHalf.full`` for when to wait."""
+        send = stream.send
+        if send is None or send.closed or not chunk:
+            return
+        self.now = now
+        idle = not send.queued
+        send.feed(chunk, now)
+        if idle:
+            self._arm(stream)
+            if self._engine.send_window(stream.stream_id) > 0:
+                self._scheduler.add(send)
+            self._on_output()
+
+    def end_body(self, stream: Stream, now: float) -> None:
+        """Note that the body is complete."""
+        send = stream.send
+        if send is None or send.closed or send.ended:
+            return
+        self.now = now
+        send.ended = True
+        if not send.queued:
+            self._send_end(stream)
+            self._on_output()
+
+    # Bytes and time.
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the peer; errors end up in the streams that they concern."""
+        self.now = now
+        self._keep_alive.received(now)
+        try:
+            self._engine.receive(data)
+        except NotHttp2 as error:
+            self._not_http2(error)
+        except ProtocolError as error:
+            self._protocol_error(error)
+
+    def data_to_send(self, budget: int, now: float) -> list[bytes | memoryview]:
+        """Take what is to be written now: everything queued, and body bytes up to ``budget``.
+
+        What it returns counts as written, whatever the transport does with it.
+        """
+        engine = self._engine
+        out = engine.take_output()
+        self._direct = 0
+        if self._scheduler:
+            room = budget - sum(map(len, out))
+            if room > 0 and self._scheduler.run(self, room, now):
+                out += engine.take_output()
+        self._written_id = engine.highest_outbound_stream_id
+        return out
+
+    def next_timer(self) -> float:
+        """When ``handle_timer`` is to be called next, in seconds; infinite for never."""
+        when = min(
+            self._settings_due,
+            self._deadlines.next(),
+            self._keep_alive.next_timer(streams=bool(self.streams)),
+        )
+        if not self.streams and not self.closed:
+            when = min(when, self.idle_since + self._config.pool_idle_timeout)
+        return when
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+        self.now = now
+        if self.closed:
+            self.timer_at = inf
+            return
+        for stream in self._deadlines.expired(now):
+            self._check_deadline(stream, now)
+        if now >= self._settings_due:
+            self._no_settings()
+        self._ask_keep_alive(now)
+        if not self.streams and now >= self.idle_since + self._config.pool_idle_timeout:
+            self.drain(now)
+        self.timer_at = self.next_timer()
+
+    def reading_paused(self) -> None:
+        """Note that the transport stopped reading."""
+        self._keep_alive.pause()
+
+    def reading_resumed(self, now: float) -> None:
+        """Note that the transport reads again."""
+        self._keep_alive.resume(now)
+        self._changed()
+
+    def lost(self, cause: BaseException | None, now: float) -> None:
+        """Note that the transport is gone."""
+        self.now = now
+        if cause is None and not self.closed:
+            try:
+                self._engine.receive_eof()
+            except NotHttp2 as error:
+                self._not_http2(error)
+        reason = "closed by the peer" if cause is None else str(cause) or type(cause).__name__
+        message = f"connection to {self.origin} lost: {reason}"
+        self._fail_all(lambda **where: ConnectionLost(message, **where), cause)
+
+    def abandon(self, make_error: Callable[..., TransportError], now: float) -> None:
+        """Close at once; every stream ends with an error made by ``make_error``."""
+        self.now = now
+        if not self.closed:
+            self._engine.goaway(ErrorCodes.NO_ERROR)
+            self._fail_all(make_error, None)
+
+    # What the scheduler calls.
+
+    @property
+    def connection_window(self) -> int:
+        """Bytes that the peer will take on the whole connection."""
+        return self._engine.outbound_flow_control_window
+
+    def send_window(self, stream_id: int) -> int:
+        """Bytes that the peer will take on one stream now."""
+        return self._engine.send_window(stream_id)
+
+    def send_body(self, sender: SendHalf, data: bytes | memoryview) -> None:
+        """Queue one DATA frame, and the end of the stream with the last one."""
+        last = sender.ended and not sender.queued
+        self._engine.send_data(sender.stream_id, data, end_stream=last and not sender.trailers)
+        if last:
+            stream = self.streams[sender.stream_id]
+            if sender.trailers:
+                self._engine.send_trailers(sender.stream_id, sender.trailers)
+            self._body_sent(stream)
+
+    # What the engine calls, once for each event.
+
+    def on_settings(self, previous_initial_window: int) -> None:
+        """The peer's SETTINGS were applied."""
+        self._flood.count(Idle.SETTINGS, self.now)
+        engine = self._engine
+        self._scheduler.peer_frame_size(engine.max_outbound_frame_size)
+        if engine.remote_settings.initial_window_size > previous_initial_window:
+            for stream in self.streams.values():
+                self._window_opened(stream)
+        if not self.ready:
+            self.ready = True
+            self._settings_due = inf
+            self._on_state(State.READY)
+        else:
+            self._on_state(State.FREED)
+
+    def on_settings_ack(self) -> None:
+        """The peer applied ours; the engine keeps account of what that changes."""
+
+    def on_head(self, stream_id: int, status: int, fields: list[Field], end_stream: bool) -> None:
+        """The final head of a response."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.request.head_budget is not None:
+            stream.deadline = inf
+        stream.feed_head(status, fields, self.now)
+        if end_stream:
+            self._response_ended(stream)
+        else:
+            self._arm(stream)
+
+    def on_informational(self, stream_id: int, status: int, fields: list[Field]) -> None:
+        """An interim response."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        stream.informational += 1
+        if stream.informational > MAX_INFORMATIONAL:
+            message = f"more than {MAX_INFORMATIONAL} informational responses"
+            self._engine.reset(stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
+            self.on_stream_error(stream_id, ErrorCodes.ENHANCE_YOUR_CALM, message)
+            return
+        callback = stream.request.on_informational
+        if callback is not None:
+            try:
+                callback(status, fields)
+            except Exception as error:  # the caller's own, handed to the caller
+                self.fail(stream, error, self.now)
+
+    def on_data(
+        self, stream_id: int, data: bytes | memoryview, flow_length: int, end_stream: bool
+    ) -> None:
+        """A piece of a body."""
+        self._grant_connection(flow_length)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        size = len(data)
+        if size:
+            stream.feed_data(data, self.now)
+            limit = stream.limit
+            if limit is not None:
+                if stream.unread > limit:
+                    self._too_large(stream, limit)
+                    return
+                if not end_stream:
+                    self._return_credit(stream, flow_length)
+            elif flow_length > size and not end_stream:
+                self._return_credit(stream, flow_length - size)
+        elif not end_stream:
+            self._flood.count(Idle.EMPTY_DATA, self.now)
+            if flow_length:
+                self._return_credit(stream, flow_length)
+        if end_stream:
+            self._response_ended(stream)
+
+    def on_late_data(self, flow_length: int) -> None:
+        """DATA for a stream that is gone: the connection's credit is still owed."""
+        self._flood.count(Idle.LATE, self.now)
+        self._grant_connection(flow_length)
+
+    def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
+        """The trailers of a response, which end it."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.trailers = fields
+            self._response_ended(stream)
+
+    def on_reset(self, stream_id: int, code: int) -> None:
+        """The peer ended a stream."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        if not stream.ended:
+            refused = code == ErrorCodes.REFUSED_STREAM and not stream.got_response
+            stream.fail(
+                StreamReset(
+                    f"{self.origin} reset stream {stream_id}: {code_name(code)}",
+                    code=code,
+                    by_peer=True,
+                    origin=self.origin,
+                    stream_id=stream_id,
+                    processed=False if refused else None,
+                )
+            )
+        self._finish(stream)
+
+    def on_stream_error(self, stream_id: int, code: int, reason: str) -> None:
+        """The peer broke a rule on one stream, which the engine has reset."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.fail(
+                RemoteProtocolError(
+                    f"{self.origin} broke the protocol on stream {stream_id}: {reason}",
+                    code=code,
+                    origin=self.origin,
+                    stream_id=stream_id,
+                )
+            )
+            self._finish(stream)
+
+    def on_window_update(self, stream_id: int) -> None:
+        """The peer takes more."""
+        if stream_id:
+            stream = self.streams.get(stream_id)
+            if stream is not None:
+                self._window_opened(stream)
+
+    def on_ping(self) -> None:
+        """The peer asked whether we are here; the answer is queued."""
+        self._flood.count(Idle.PING, self.now)
+
+    def on_ping_ack(self, payload: bytes) -> None:
+        """The answer to a PING."""
+        if not self._keep_alive.acknowledged(payload, self.now):
+            self._flood.count(Idle.IGNORED, self.now)
+
+    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
+        """The peer is leaving: streams above ``last_stream_id`` were not and will not be seen."""
+        text = debug[:128].decode("utf-8", "replace")
+        reason = f"GOAWAY {code_name(code)}" + (f" {text!r}" if text else "")
+        for stream in [s for s in self.streams.values() if s.stream_id > last_stream_id]:
+            stream.fail(
+                StreamReset(
+                    f"{self.origin} refused stream {stream.stream_id}: {reason}",
+                    code=ErrorCodes.REFUSED_STREAM,
+                    by_peer=True,
+                    origin=self.origin,
+                    stream_id=stream.stream_id,
+                    processed=None if stream.got_response else False,
+                )
+            )
+            self._engine.forget(stream.stream_id)
+            self._finish(stream)
+        self.drain(self.now)
+
+    def on_other(self, frame_type: int) -> None:
+        """A frame that means nothing to us."""
+        self._flood.count(Idle.IGNORED, self.now)
+
+    # Inside.
+
+    def _changed(self) -> None:
+        """Let the transport look at what there is to send and at the timer."""
+        self.timer_at = min(self.timer_at, self.next_timer())
+        self._on_output()
+
+    def _arm(self, stream: Stream) -> None:
+        """Watch a stream's next time limit, unless an earlier one is watched already."""
+        when = stream.due()
+        if when < inf and (not stream.tick or when < (stream.tick - 1) / TICKS_PER_SECOND):
+            fires = self._deadlines.set(stream, when)
+            self.timer_at = min(self.timer_at, fires)
+
+    def _start_body(self, stream: Stream, data: bytes | memoryview | None, now: float) -> None:
+        """Send a small body with its head; give a larger one to the scheduler."""
+        request = stream.request
+        stream_id = stream.stream_id
+        engine = self._engine
+        if data and not request.trailers:
+            size = len(data)
+            if (
+                size + self._direct <= DIRECT_BODY
+                and size <= self._scheduler.frame_limit
+                and size <= engine.send_window(stream_id)
+            ):
+                engine.send_data(stream_id, bytes(data) if request.mutable else data, True)
+                self._direct += size
+                return
+        send = stream.send = SendHalf(
+            stream_id,
+            self._config.send_quantum,
+            mutable=request.mutable,
+            make_future=self._make_future,
+            now=now,
+        )
+        send.trailers = request.trailers
+        if request.head_budget is not None:
+            stream.deadline = inf
+        if not request.upload:
+            if data:
+                send.feed(data, now)
+            self.end_body(stream, now)
+            if engine.send_window(stream_id) > 0:
+                self._scheduler.add(send)
+
+    def _send_end(self, stream: Stream) -> None:
+        """End a body that has no bytes left: with trailers, or with an empty DATA frame."""
+        send = cast("SendHalf", stream.send)
+        if send.trailers:
+            self._engine.send_trailers(stream.stream_id, send.trailers)
+        else:
+            self._engine.send_data(stream.stream_id, b"", end_stream=True)
+        self._body_sent(stream)
+
+    def _body_sent(self, stream: Stream) -> None:
+        """Note that a body is out."""
+        if stream.ended:
+            self._finish(stream)
+        elif stream.request.head_budget is not None and not stream.status:
+            stream.deadline = self.now + stream.request.head_budget
+            self._arm(stream)
+
+    def _window_opened(self, stream: Stream) -> None:
+        send = stream.send
+        if send is not None and send.queued and self._engine.send_window(stream.stream_id) > 0:
+            self._scheduler.add(send)
+
+    def _response_ended(self, stream: Stream) -> None:
+        """Note that a response is complete; a body that is still going out goes on."""
+        stream.feed_end()
+        if stream.uploading:
+            self._arm(stream)
+        else:
+            self._finish(stream)
+
+    def _grant_connection(self, size: int) -> None:
+        """Return connection credit for bytes that arrived."""
+        increment = self._engine.connection_receive_window.process_bytes(size)
+        if increment:
+            self._engine.grant(0, increment)
+
+    def _return_credit(self, stream: ReceiveHalf, size: int) -> None:
+        """Return stream credit for bytes that the application took."""
+        if stream.ended or stream.error is not None:
+            return
+        increment = stream.window.process_bytes(size)
+        if increment:
+            self._engine.grant(cast("Stream", stream).stream_id, increment)
+            self._on_output()
+
+    def _too_large(self, stream: Stream, limit: int) -> None:
+        self.fail(
+            stream,
+            ResponseTooLarge(
+                f"response of {self.origin} exceeds {limit} bytes",
+                origin=self.origin,
+                stream_id=stream.stream_id,
+                processed=True,
+            ),
+            self.now,
+        )
+
+    def _finish(self, stream: Stream) -> None:
+        """Forget a stream that has ended both ways."""
+        del self.streams[stream.stream_id]
+        self._deadlines.discard(stream)
+        send = stream.send
+        if send is not None:
+            self._scheduler.discard(send)
+            send.close()
+        if not self.streams:
+            self.idle_since = self.now
+            idle_due = self.now + self._config.pool_idle_timeout
+            if idle_due < self.timer_at:
+                self.timer_at = idle_due
+                self._on_output()
+            self._close_when_drained()
+        stream.feed_done()
+        self._on_state(State.FREED)
+
+    def _close_when_drained(self) -> None:
+        if self.draining and not self.streams and not self.closed:
+            self.closed = True
+            self._engine.goaway(ErrorCodes.NO_ERROR)
+            self._on_output()
+            self._on_state(State.CLOSED)
+
+    def _check_deadline(self, stream: Stream, now: float) -> None:
+        """End a stream whose time is up, or watch it on."""
+        expired = stream.overdue(now)
+        if expired is None:
+            self._arm(stream)
+        elif expired is Expired.UPLOAD:
+            self._engine.reset(stream.stream_id, ErrorCodes.NO_ERROR)
+            self._finish(stream)
+            self._on_output()
+        else:
+            self.fail(stream, self._timeout(stream, expired), now)
+
+    def _timeout(self, stream: Stream, expired: Expired) -> TransportError:
+        kind, what = {
+            Expired.REQUEST: (RequestTimeout, "request timed out"),
+            Expired.READ: (ReadTimeout, "no bytes of the response within read_timeout"),
+            Expired.WRITE: (WriteTimeout, "no progress of the body within write_timeout"),
+        }[expired]
+        return kind(
+            f"{what}: stream {stream.stream_id} of {self.origin}",
+            origin=self.origin,
+            stream_id=stream.stream_id,
+            processed=self._processed(stream),
+        )
+
+    def _processed(self, stream: Stream) -> bool | None:
+        """False while the stream's head was not handed to the transport, else unknown."""
+        return None if stream.stream_id <= self._written_id else False
+
+    def _ask_keep_alive(self, now: float) -> None:
+        if self.closed:
+            return
+        verdict = self._keep_alive.verdict(now, streams=bool(self.streams))
+        if verdict is Verdict.PING:
+            self._ping(now)
+            self._on_output()
+        elif verdict is Verdict.DEAD:
+            timeout = self._keep_alive.timeout
+            self.dead = True
+            message = f"{self.origin} did not answer a PING within {timeout:g} s"
+            self._fail_all(lambda **where: KeepAliveTimeout(message, **where), None)
+
+    def _ping(self, now: float) -> None:
+        self._engine.ping(self._keep_alive.ping(now))
+        self.timer_at = min(self.timer_at, now + self._keep_alive.timeout)
+
+    def _no_settings(self) -> None:
+        message = f"{self.origin} sent no SETTINGS within connect_timeout"
+        self._engine.goaway(ErrorCodes.SETTINGS_TIMEOUT)
+        self._fail_all(lambda **where: ConnectTimeout(message, **where), None)
+
+    def _not_http2(self, error: NotHttp2) -> None:
+        message = (
+            f"{self.origin}: peer speaks HTTP/1.1 (first line {error.first_line!r}), "
+            "HTTP/2 with prior knowledge was expected"
+        )
+        self._fail_all(lambda **where: ConnectError(message, **where), error)
+
+    def _protocol_error(self, error: ProtocolError) -> None:
+        code = int(error.error_code)
+        message = f"{self.origin} broke the protocol: {error}"
+        self._fail_all(lambda **where: RemoteProtocolError(message, code=code, **where), error)
+
+    def _fail_all(
+        self, make_error: Callable[..., TransportError], cause: BaseException | None
+    ) -> None:
+        """Close; each stream ends with an error of its own that says whether it was written."""
+        if self.closed and not self.streams:
+            return
+        self.closed = True
+        self._settings_due = inf
+        self.failure = make_error
+        for stream in list(self.streams.values()):
+            error = make_error(
+                origin=self.origin,
+                stream_id=stream.stream_id,
+                processed=self._processed(stream),
+            )
+            error.__cause__ = cause
+            stream.fail(error)
+            self._finish(stream)
+        self._on_output()
+        self._on_state(State.CLOSED)

@@ -1,0 +1,118 @@
+"""Who sends next: a fair round robin among the streams that have body bytes and a window.
+
+The algorithm:
+
+1. A sender that has bytes to send stands in the ring, once.
+2. A step takes the first sender of the ring, lets it send one quantum and puts it at the back:
+   a small request waits for at most one quantum of each upload before it.
+3. A DATA frame is never longer than the quantum, the peer's MAX_FRAME_SIZE, or the window: a longer
+   one would hold up every PING ACK and RST_STREAM behind it.
+4. A sender without a window of its own leaves the ring until a WINDOW_UPDATE or SETTINGS brings it
+   back. When the connection's window is used up the run ends, and the ring keeps its order.
+5. A run ends when the budget (the room in the transport's buffer) is used up; the last turn may
+   overrun it by a quantum, so that there is progress with any budget.
+
+Each step costs O(1), however many senders wait. An end of stream without bytes needs no window and
+never comes here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+# RFC 9113 §6.5.2: what the peer takes until its SETTINGS say otherwise.
+DEFAULT_MAX_FRAME_SIZE = 16_384
+
+
+class Sender(Protocol):
+    """A stream's send half, as the scheduler sees it."""
+
+    stream_id: int
+    queued: int
+    """Body bytes that wait to be sent."""
+    in_ring: bool
+    """Whether it stands in the ring; written by the scheduler alone."""
+
+    def take(self, limit: int, now: float) -> bytes | memoryview:
+        """Take up to ``limit`` bytes off the queue."""
+
+
+S = TypeVar("S", bound=Sender, contravariant=True)
+R = TypeVar("R", bound=Sender)
+
+
+class Outlet(Protocol[S]):
+    """Where the frames go: the connection."""
+
+    @property
+    def connection_window(self) -> int:
+        """Bytes that the peer will take on the whole connection."""
+
+    def send_window(self, stream_id: int) -> int:
+        """Bytes that the peer will take on one stream now, the connection's window included."""
+
+    def send_body(self, sender: S, data: bytes | memoryview) -> None:
+        """Queue one DATA frame, with the end of the stream when ``sender`` has nothing more."""
+
+
+class Scheduler(Generic[R]):
+    """The ring of senders of one connection.
+
+    Args:
+        quantum: The most bytes that a sender may send in its turn.
+    """
+
+    __slots__ = ("_ring", "frame_limit", "quantum")
+
+    def __init__(self, quantum: int) -> None:
+        self.quantum = quantum
+        self.frame_limit = min(quantum, DEFAULT_MAX_FRAME_SIZE)
+        self._ring: deque[R] = deque()
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def peer_frame_size(self, size: int) -> None:
+        """Follow the peer's MAX_FRAME_SIZE, in bytes."""
+        self.frame_limit = min(self.quantum, size)
+
+    def add(self, sender: R) -> None:
+        """Put a sender that has bytes at the back of the ring, unless it stands in it."""
+        if sender.queued and not sender.in_ring:
+            sender.in_ring = True
+            self._ring.append(sender)
+
+    def discard(self, sender: R) -> None:
+        """Forget a sender for good; it is skipped when its turn comes."""
+        sender.in_ring = False
+
+    def run(self, outlet: Outlet[R], budget: int, now: float) -> int:
+        """Send about ``budget`` bytes, as far as windows allow; returns how many were queued."""
+        ring = self._ring
+        sent = 0
+        while ring and sent < budget and outlet.connection_window > 0:
+            sender = ring.popleft()
+            if not sender.in_ring:
+                continue
+            sent += self._turn(outlet, sender, now)
+            if sender.queued and (
+                outlet.send_window(sender.stream_id) > 0 or outlet.connection_window <= 0
+            ):
+                ring.append(sender)
+            else:
+                sender.in_ring = False
+        return sent
+
+    def _turn(self, outlet: Outlet[R], sender: R, now: float) -> int:
+        """Give one sender its quantum; returns the bytes that it sent."""
+        sent = 0
+        while sender.queued and sent < self.quantum:
+            room = outlet.send_window(sender.stream_id)
+            limit = min(self.frame_limit, self.quantum - sent, room)
+            if limit <= 0:
+                break
+            data = sender.take(limit, now)
+            sent += len(data)
+            outlet.send_body(sender, data)
+        return sent
