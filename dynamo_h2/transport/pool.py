@@ -1,0 +1,418 @@
+"""The connections of a client: which one a request goes to, when another is dialled, when one goes.
+
+The rules for one host:
+
+1. A request takes a slot of the least loaded connection that has one, without waiting.
+2. Where there is none, it waits in line, and one dial is started for all that wait (single flight).
+3. A connection whose peer has not sent its SETTINGS yet counts as dialling: requests are written
+   ahead on it, up to the assumed limit of 100 streams, and no other is dialled meanwhile.
+4. When all streams are taken another connection is dialled, up to the limit for the host.
+5. A slot that becomes free goes to the first in line in the same turn of the loop. It is reserved
+   until that request uses it, so that nobody overtakes, and goes back if the request was cancelled.
+6. A draining or closed connection leaves the list at once, and is never handed out again.
+7. A dial that fails fails all who wait: each gets an error of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from dynamo_h2.errors import (
+    ClientClosed,
+    ConnectError,
+    ConnectTimeout,
+    PoolTimeout,
+    RequestTimeout,
+    TransportError,
+)
+from dynamo_h2.http2.connection import State
+from dynamo_h2.transport.connect import dial_may_be_retried
+from dynamo_h2.transport.protocol import CLOSE_TIMEOUT, ClientProtocol
+
+if TYPE_CHECKING:
+    from dynamo_h2.config import Http2Config
+    from dynamo_h2.http2.stream import Request, Stream
+    from dynamo_h2.metrics import Counters, Stats
+    from dynamo_h2.origin import Origin
+    from dynamo_h2.transport.connect import Dialer
+
+# Dials under way at once, over all hosts: each takes a socket and, with TLS, milliseconds of CPU.
+MAX_DIALS = 64
+
+# For how long a host counts for the client's health after its last use, in seconds.
+HEALTH_WINDOW = 60.0
+
+# Hosts that were not used for HEALTH_WINDOW are looked for each time this many have been added.
+FORGET_EVERY = 64
+
+
+class Limits(NamedTuple):
+    """How long a request may wait for a slot.
+
+    Args:
+        deadline: When the request ends, in the loop's seconds.
+        pool: The longest wait for a slot, in seconds.
+        connect: The longest wait for a connection where the host has none, in seconds; None leaves
+            that to the dial itself.
+    """
+
+    deadline: float = inf
+    pool: float = inf
+    connect: float | None = None
+
+
+class HostKey(NamedTuple):
+    """What a connection can be shared by.
+
+    Args:
+        origin: Scheme, host and port, or socket path.
+        server_hostname: The name in the TLS handshake where it is not the origin's host.
+    """
+
+    origin: Origin
+    server_hostname: str | None
+
+
+class HostPool:
+    """The connections to one host.
+
+    Args:
+        pool: Where it belongs.
+        key: Whom it leads to.
+    """
+
+    def __init__(self, pool: Pool, key: HostKey) -> None:
+        self.key = key
+        self.name = str(key.origin)
+        self.used_at = pool.loop.time()
+        self.failed = False
+        self.connections: list[ClientProtocol] = []
+        self._pool = pool
+        self._config = pool.config
+        self._loop = pool.loop
+        self._waiters: deque[asyncio.Future[ClientProtocol]] = deque()
+        self.dial: asyncio.Task[None] | None = None
+        self._failures = 0
+
+    @property
+    def unused(self) -> bool:
+        """Whether nothing is held, wanted or under way here."""
+        return not (self.connections or self._waiters or self.dial)
+
+    def try_open(self, request: Request, now: float) -> tuple[ClientProtocol, Stream] | None:
+        """Start a request at once; None when it has to wait for a slot."""
+        if self._waiters:
+            return None
+        protocol = self._choose()
+        if protocol is None:
+            return None
+        self.used_at = now
+        return protocol, protocol.connection.open_stream(request, now)
+
+    async def open(self, request: Request, limits: Limits) -> tuple[ClientProtocol, Stream]:
+        """Start a request as soon as there is a slot.
+
+        Raises:
+            TransportError: No slot in time, or no connection; ``processed`` is False.
+        """
+        protocol = await self._acquire(limits)
+        protocol.reserved -= 1
+        now = self.used_at = self._loop.time()
+        return protocol, protocol.connection.open_stream(request, now)
+
+    def shut(self) -> None:
+        """Fail who waits, stop dialling, and close every connection."""
+        if self.dial is not None:
+            self.dial.cancel()
+        self._fail_waiters(ClientClosed("client is closed", origin=self.name, processed=False))
+        message = "client was closed"
+        for protocol in list(self.connections):
+            protocol.close(partial(ClientClosed, message))
+
+    # Waiting.
+
+    async def _acquire(self, limits: Limits) -> ClientProtocol:
+        """Wait in line for a slot; it comes reserved."""
+        waiter: asyncio.Future[ClientProtocol] = self._loop.create_future()
+        self._waiters.append(waiter)
+        self._serve()
+        timer = None if waiter.done() else self._watch(waiter, limits)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            # Handed a slot, or an error, in the same turn of the loop as the cancel.
+            if not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().reserved -= 1
+                self._serve()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _watch(
+        self, waiter: asyncio.Future[ClientProtocol], limits: Limits
+    ) -> asyncio.TimerHandle | None:
+        """Let a waiter fail when the first of its limits passes."""
+        now = self._loop.time()
+        kind: type[TransportError] = RequestTimeout
+        when = limits.deadline
+        if now + limits.pool < when:
+            kind, when = PoolTimeout, now + limits.pool
+        if limits.connect is not None and not self.connections and now + limits.connect < when:
+            kind, when = ConnectTimeout, now + limits.connect
+        if when == inf:
+            return None
+        return self._loop.call_at(when, self._give_up, waiter, kind)
+
+    def _give_up(self, waiter: asyncio.Future[ClientProtocol], kind: type[TransportError]) -> None:
+        if not waiter.done():
+            state = "no connection yet" if not self.connections else "every stream is taken"
+            waiter.set_exception(
+                kind(f"waited for {self.name}: {state}", origin=self.name, processed=False)
+            )
+
+    def _fail_waiters(self, error: TransportError) -> None:
+        """Fail all who wait, each with a copy: a traceback belongs to one task."""
+        waiters, self._waiters = self._waiters, deque()
+        for waiter in waiters:
+            if not waiter.done():
+                own = copy.copy(error)
+                own.__cause__ = error.__cause__
+                waiter.set_exception(own)
+
+    def _choose(self) -> ClientProtocol | None:
+        """The least loaded connection with a free slot."""
+        best: ClientProtocol | None = None
+        least = inf
+        for protocol in self.connections:
+            load = protocol.load
+            if load < least and load < protocol.connection.capacity:
+                best, least = protocol, load
+        return best
+
+    def _serve(self) -> None:
+        """Hand free slots to those who wait, first come first served."""
+        waiters = self._waiters
+        while waiters:
+            if waiters[0].done():
+                waiters.popleft()
+                continue
+            protocol = self._choose()
+            if protocol is None:
+                self._grow()
+                return
+            protocol.reserved += 1
+            waiters.popleft().set_result(protocol)
+
+    # Dialling.
+
+    def _grow(self) -> None:
+        """Dial for those who wait, unless a dial is under way or the host has all it may have."""
+        if (
+            self.dial is None
+            and not self._pool.closed
+            and len(self.connections) < self._config.connection_limit
+            and all(protocol.connection.ready for protocol in self.connections)
+        ):
+            self.dial = self._loop.create_task(self._connect())
+            self.dial.add_done_callback(self._dialled)
+
+    def _dialled(self, task: asyncio.Task[None]) -> None:
+        self.dial = None
+        if task.cancelled():
+            self._fail_waiters(ClientClosed("client is closed", origin=self.name, processed=False))
+            return
+        error = task.exception()
+        if isinstance(error, TransportError):
+            self._dial_failed(error)
+        elif error is not None:
+            failure = ConnectError(
+                f"cannot connect to {self.name}: {error!r}", origin=self.name, processed=False
+            )
+            failure.__cause__ = error
+            self._dial_failed(failure)
+        else:
+            self._serve()
+
+    async def _connect(self) -> None:
+        """Make one connection, with as many tries as the config allows."""
+        while True:
+            try:
+                async with self._pool.dials:
+                    await self._connect_once()
+            except ConnectError as error:
+                if self._failures >= self._config.connect_retries or not dial_may_be_retried(error):
+                    raise
+                self._failures += 1
+            else:
+                return
+
+    async def _connect_once(self) -> None:
+        timeout = self._config.connect_timeout
+        settings_due = inf if timeout is None else self._loop.time() + timeout
+        make = partial(
+            ClientProtocol,
+            self._config,
+            self.name,
+            on_state=self._state,
+            counters=self._pool.counters,
+            settings_due=settings_due,
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                protocol = await self._pool.dialer.dial(
+                    self.key.origin, make, server_hostname=self.key.server_hostname
+                )
+        except TimeoutError as error:
+            if isinstance(error, TransportError):
+                raise
+            raise ConnectTimeout(
+                f"cannot connect to {self.name}: not connected within {timeout:g} s",
+                origin=self.name,
+                processed=False,
+            ) from None
+        self._pool.opened(protocol)
+        if protocol.connection.closed:
+            raise self._failure(protocol)
+        self.connections.append(protocol)
+
+    def _failure(self, protocol: ClientProtocol) -> ConnectError:
+        """What to tell those who waited for a connection that ended before it was ready."""
+        make_error = protocol.connection.failure
+        cause = None if make_error is None else make_error(origin=self.name, processed=False)
+        if isinstance(cause, ConnectError):
+            return cause
+        error = ConnectError(
+            f"cannot connect to {self.name}: {cause or 'closed before its SETTINGS arrived'}",
+            origin=self.name,
+            processed=False,
+        )
+        error.__cause__ = cause
+        return error
+
+    def _dial_failed(self, error: TransportError) -> None:
+        self._failures = 0
+        self.failed = True
+        self._fail_waiters(error)
+
+    # What connections report.
+
+    def _state(self, protocol: ClientProtocol, state: State) -> None:
+        if state is State.FREED:
+            if self._waiters:
+                self._serve()
+            if not protocol.load and len(self.connections) > self._config.pool_max_idle_per_host:
+                self._trim(protocol)
+        elif state is State.READY:
+            self._failures = 0
+            self.failed = False
+            self._serve()
+        else:
+            self._remove(protocol)
+
+    def _trim(self, protocol: ClientProtocol) -> None:
+        """Let a connection go that became idle, when there are enough idle ones."""
+        idle = sum(1 for other in self.connections if not other.load)
+        if idle > self._config.pool_max_idle_per_host and protocol.connection.usable:
+            protocol.connection.drain(self._loop.time())
+
+    def _remove(self, protocol: ClientProtocol) -> None:
+        if protocol not in self.connections:
+            return
+        self.connections.remove(protocol)
+        if protocol.connection.closed and not protocol.connection.ready:
+            error = self._failure(protocol)
+            if self._failures >= self._config.connect_retries or not dial_may_be_retried(error):
+                self._dial_failed(error)
+                return
+            self._failures += 1
+        self._serve()
+
+
+class Pool:
+    """The connections of one client, over all hosts; it belongs to one event loop.
+
+    Args:
+        config: Limits and times.
+        dialer: Makes connections.
+        counters: Where bytes and connections are counted.
+    """
+
+    def __init__(self, config: Http2Config, dialer: Dialer, counters: Counters) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.config = config
+        self.dialer = dialer
+        self.dials = asyncio.Semaphore(MAX_DIALS)
+        self.closed = False
+        self.counters = counters
+        self._hosts: dict[HostKey, HostPool] = {}
+        self._open: set[ClientProtocol] = set()
+
+    def host(self, key: HostKey) -> HostPool:
+        """The connections to one host.
+
+        Raises:
+            ClientClosed: The pool is closed.
+        """
+        host = self._hosts.get(key)
+        if host is None:
+            if self.closed:
+                raise ClientClosed("client is closed", origin=str(key.origin), processed=False)
+            if len(self._hosts) % FORGET_EVERY == FORGET_EVERY - 1:
+                self._forget_unused()
+            host = self._hosts[key] = HostPool(self, key)
+        return host
+
+    def opened(self, protocol: ClientProtocol) -> None:
+        """Count a connection that was made, and keep account of it until it is closed."""
+        self.counters.connections_opened += 1
+        self._open.add(protocol)
+        protocol.closed.add_done_callback(partial(self._lost, protocol))
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a host that was used lately has a connection, or its last dial did not fail."""
+        if self.closed:
+            return False
+        since = self.loop.time() - HEALTH_WINDOW
+        used = [host for host in self._hosts.values() if host.used_at >= since]
+        return not used or any(host.connections or not host.failed for host in used)
+
+    def stats(self) -> Stats:
+        """A snapshot of the counters and of what is open now."""
+        loads = [len(protocol.connection.streams) for protocol in self._open]
+        return self.counters.snapshot(
+            connections_active=sum(1 for load in loads if load),
+            connections_idle=sum(1 for load in loads if not load),
+            streams_in_flight=sum(loads),
+        )
+
+    async def close(self) -> None:
+        """Close every connection and wait until their sockets are gone."""
+        self.closed = True
+        hosts = list(self._hosts.values())
+        self._hosts.clear()
+        for host in hosts:
+            host.shut()
+        dials = [host.dial for host in hosts if host.dial is not None]
+        closing = [protocol.closed for protocol in self._open]
+        for protocol in self._open:
+            protocol.close(partial(ClientClosed, "client was closed"))
+        if dials or closing:
+            await asyncio.wait([*dials, *closing], timeout=2 * CLOSE_TIMEOUT)
+
+    def _lost(self, protocol: ClientProtocol, _closed: asyncio.Future[None]) -> None:
+        self._open.discard(protocol)
+        self.counters.connections_closed += 1
+
+    def _forget_unused(self) -> None:
+        """Drop hosts that hold nothing and no longer count for the client's health."""
+        since = self.loop.time() - HEALTH_WINDOW
+        for key, host in list(self._hosts.items()):
+            if host.unused and host.used_at < since:
+                del self._hosts[key]

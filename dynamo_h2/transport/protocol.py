@@ -1,0 +1,216 @@
+"""The asyncio side of a connection: bytes in, one flush per turn of the loop, one timer.
+
+The transport's buffer is filled up to the high-water mark and at most one quantum over it: a PING
+ACK or RST_STREAM never waits behind megabytes, and memory stays bounded however slow the peer is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from dynamo_h2.errors import ClientClosed
+from dynamo_h2.http2.connection import Connection, State
+from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynamo_h2.config import Http2Config
+    from dynamo_h2.errors import TransportError
+    from dynamo_h2.metrics import Counters
+
+# How much may lie in the transport (bytes) before body bytes wait in their streams.
+HIGH_WATER = 262_144
+
+# How much one flush writes (bytes) before other work of the loop has its turn.
+FLUSH_LIMIT = 1_048_576
+
+# A timer that fires this late (seconds) comes from a loop that was blocked or a machine that slept:
+# what the peer sent in the meantime is read before anyone is declared late or dead.
+LATE_TIMER = 0.05
+
+# How long a transport may take to write its last bytes before it is aborted, in seconds.
+CLOSE_TIMEOUT = 1.0
+
+
+class ClientProtocol(asyncio.Protocol):
+    """Drives one ``Connection`` on one transport.
+
+    Args:
+        config: Limits, windows and times.
+        origin: Whom it leads to, for messages.
+        on_state: Called with this protocol and what changed.
+        counters: Where bytes are counted.
+        settings_due: When the peer's SETTINGS have to be here, in the loop's seconds.
+    """
+
+    def __init__(
+        self,
+        config: Http2Config,
+        origin: str,
+        *,
+        on_state: Callable[[ClientProtocol, State], None],
+        counters: Counters,
+        settings_due: float = inf,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._clock = loop.time
+        self._counters = counters
+        self._transport: asyncio.Transport | None = None
+        self._settings_due = settings_due
+        self._paused = False
+        self._reading = True
+        self._flush_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_at = inf
+        self._closing: asyncio.TimerHandle | None = None
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.reserved = 0
+        self.connection = Connection(
+            config,
+            origin=origin,
+            on_output=self.schedule_flush,
+            on_state=lambda state: on_state(self, state),
+            make_future=loop.create_future,
+            jitter=random.random(),
+            now=loop.time(),
+        )
+
+    @property
+    def load(self) -> int:
+        """Streams in flight, and slots that were handed to requests which are about to use them."""
+        return len(self.connection.streams) + self.reserved
+
+    def close(self, make_error: Callable[..., TransportError] = ClientClosed) -> None:
+        """Close at once: streams end with an error made by ``make_error``, the peer gets GOAWAY."""
+        self.connection.abandon(make_error, self._clock())
+        self.schedule_flush()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Write the preface."""
+        # uvloop's transports are no asyncio.Transport by class.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.connection.start(self._clock(), self._settings_due)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand bytes to the connection, and see to its answers."""
+        connection = self.connection
+        self._counters.bytes_received += len(data)
+        connection.receive(data, self._clock())
+        if connection.queued_control > MAX_QUEUED_CONTROL // 2 and self._paused:
+            self._pause_reading()
+        self.schedule_flush()
+
+    def eof_received(self) -> bool:
+        """The peer sends nothing more: the connection is over."""
+        self.connection.lost(None, self._clock())
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let every stream know, and stop the timers."""
+        self.connection.lost(exc, self._clock())
+        self._transport = None
+        for handle in (self._flush_handle, self._timer, self._closing):
+            if handle is not None:
+                handle.cancel()
+        self._flush_handle = self._timer = self._closing = None
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is over the high-water mark."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        self._paused = False
+        self.flush()
+
+    # Output and time.
+
+    def schedule_flush(self) -> None:
+        """Flush once in the coming turn of the loop, whatever is added until then."""
+        if self._flush_handle is None and self._transport is not None:
+            self._flush_handle = self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what there is, as far as the transport has room."""
+        handle, self._flush_handle = self._flush_handle, None
+        if handle is not None:
+            handle.cancel()
+        transport = self._transport
+        if transport is None:
+            return
+        connection = self.connection
+        if not transport.is_closing():
+            self._write(transport)
+            if connection.closed:
+                self._close_transport(transport)
+        if connection.timer_at < self._armed_at:
+            self._arm(connection.timer_at)
+
+    def _write(self, transport: asyncio.Transport) -> None:
+        connection = self.connection
+        written = 0
+        while not self._paused:
+            # Looked at after each write: some loops call pause_writing only in the next turn.
+            room = HIGH_WATER - transport.get_write_buffer_size()
+            if room < 0:
+                break
+            buffers = connection.data_to_send(room + 1, self._clock())
+            if not buffers:
+                break
+            size = sum(map(len, buffers))
+            self._counters.bytes_sent += size
+            transport.writelines(buffers)
+            written += size
+            if written >= FLUSH_LIMIT:
+                self.schedule_flush()
+                break
+        if not self._reading and connection.queued_control <= MAX_QUEUED_CONTROL // 2:
+            self._resume_reading(transport)
+
+    def _close_transport(self, transport: asyncio.Transport) -> None:
+        """Close once the last bytes are out; abort when the peer does not take them."""
+        if self.connection.dead:
+            transport.abort()
+            return
+        # Also when nothing is left to write: TLS waits for the peer's close_notify.
+        self._closing = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
+        transport.close()
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+            self.connection.reading_paused()
+
+    def _resume_reading(self, transport: asyncio.Transport) -> None:
+        self._reading = True
+        transport.resume_reading()
+        self.connection.reading_resumed(self._clock())
+
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_at = when
+        self._timer = self._loop.call_at(when, self._on_timer, when)
+
+    def _on_timer(self, due: float) -> None:
+        now = self._clock()
+        if now - due > LATE_TIMER:
+            # Once more, right after the loop has read its sockets.
+            self._timer = self._loop.call_later(0.001, self._on_timer, inf)
+            return
+        self._armed_at = inf
+        self._timer = None
+        self.connection.handle_timer(now)
+        self.flush()
