@@ -1,0 +1,114 @@
+"""What a single call may say for itself: time limits, and whom it names."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypedDict
+
+from dynamo_h2.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from dynamo_h2.config import Http2Config
+
+__all__ = ["UNSET", "CallOptions", "Timeout", "Times", "Unset"]
+
+
+class Unset(Enum):
+    """The type of ``UNSET``."""
+
+    UNSET = "as configured"
+
+
+UNSET: Final = Unset.UNSET
+"""Stands for the config's value where None means "no limit"."""
+
+Timeout: TypeAlias = float | timedelta | Unset | None
+"""A time limit of a call: seconds or a timedelta, None for no limit, ``UNSET`` for the config's."""
+
+# The longest limit, in seconds: the same bound as in the config.
+_LONGEST = 86_400
+
+
+class CallOptions(TypedDict, total=False):
+    """The keywords that every call takes.
+
+    Attributes:
+        timeout: For the whole of ``send_request`` and ``request``; for ``stream`` from the call to
+            the response head, not running while the body is being produced or sent
+            (``request_timeout``).
+        read_timeout: The longest silence between chunks of the response.
+        write_timeout: The longest time without progress of the body.
+        pool_timeout: The longest wait for a slot.
+        connect_timeout: The longest wait for a connection where the host has none.
+        authority: What ``:authority`` says, where it is not the address's own.
+        server_hostname: The name in the TLS handshake, where it is not the host of the address.
+    """
+
+    timeout: Timeout
+    read_timeout: Timeout
+    write_timeout: Timeout
+    pool_timeout: Timeout
+    connect_timeout: Timeout
+    authority: str | None
+    server_hostname: str | None
+
+
+_OPTIONS = frozenset(CallOptions.__annotations__)
+
+
+class Times(NamedTuple):
+    """The time limits of one call, in seconds; infinite for none."""
+
+    timeout: float
+    read_timeout: float
+    write_timeout: float
+    pool_timeout: float
+    connect_timeout: float | None
+    """None leaves it to the dial, which knows the config's."""
+
+    @classmethod
+    def of(cls, config: Http2Config) -> Times:
+        """Take the limits of a config."""
+        return cls(
+            _limit(config.request_timeout),
+            _limit(config.read_timeout),
+            _limit(config.write_timeout),
+            _limit(config.pool_timeout),
+            None,
+        )
+
+    def overridden(self, options: CallOptions) -> Times:
+        """Put the limits of a call in the place of the config's.
+
+        Raises:
+            InvalidRequest: One is not a time from over 0 to 86,400 s.
+            TypeError: There is no such keyword.
+        """
+        unknown = options.keys() - _OPTIONS
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+        changes = {
+            name: _seconds(name, value)
+            for name, value in options.items()
+            if name.endswith("timeout") and value is not UNSET
+        }
+        return self._replace(**changes) if changes else self
+
+
+def _limit(seconds: float | None) -> float:
+    return inf if seconds is None else seconds
+
+
+def _seconds(name: str, value: object) -> float:
+    """Check one limit; infinite for None."""
+    if value is None:
+        return inf
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST:
+        return float(value)
+    raise InvalidRequest(
+        f"{name} is {value!r}, allowed: over 0 to {_LONGEST} seconds, a timedelta, or None"
+    )

@@ -1,0 +1,497 @@
+"""The front door: an HTTP/2 client for the requests of a front end to its workers."""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack, runtime_checkable
+
+from dynamo_h2.call import Times
+from dynamo_h2.config import Http2Config
+from dynamo_h2.errors import ClientClosed, InvalidRequest, WrongEventLoop, status_error
+from dynamo_h2.exchange import BodyStream, Exchange
+from dynamo_h2.http2.body import make_body
+from dynamo_h2.http2.headers import (
+    build_head,
+    content_length,
+    normalize_headers,
+    normalize_trailers,
+)
+from dynamo_h2.http2.stream import Need, Request
+from dynamo_h2.metrics import Counters, Stats
+from dynamo_h2.origin import parse_address
+from dynamo_h2.response import Headers, Response, StreamResponse
+from dynamo_h2.transport.connect import Dialer
+from dynamo_h2.transport.pool import HostKey, Limits, Pool
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
+    from types import TracebackType
+
+    from dynamo_h2.call import CallOptions
+    from dynamo_h2.http2.body import BodySource, RequestBody
+    from dynamo_h2.http2.headers import Field, HeaderSource, RequestHead
+    from dynamo_h2.http2.stream import Stream
+    from dynamo_h2.origin import Target
+
+    _HeadKey = tuple[str, Target, str | None, tuple[Field, ...], frozenset[bytes]]
+
+__all__ = ["HttpRequestClient", "RequestPlaneClient"]
+
+# How many addresses and heads are remembered: a front end has hundreds of workers and few
+# endpoints. Past the bound all are forgotten, which costs one look at each.
+_REMEMBERED = 4_096
+
+# Methods whose requests have a meaning for a body: an empty one is announced (RFC 9110 §8.6).
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+_OCTETS: Final[tuple[Field, ...]] = ((b"content-type", b"application/octet-stream"),)
+
+
+@runtime_checkable
+class RequestPlaneClient(Protocol):
+    """What a request plane asks of its transport."""
+
+    @property
+    def transport_name(self) -> str:
+        """The name of the transport."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether requests can be expected to get through."""
+
+    async def send_request(
+        self, address: str, payload: BodySource, headers: HeaderSource = None
+    ) -> bytes:
+        """Send ``payload`` to ``address``; returns the body of the answer."""
+
+    def stats(self) -> Stats:
+        """A snapshot of what was sent and what is open."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+class HttpRequestClient:
+    """Sends requests over HTTP/2, over as few connections as carry them.
+
+    A client belongs to the event loop in which it is first used.
+
+    Args:
+        config: Limits, windows and times; None takes the defaults.
+        ssl_context: For ``https``; its ALPN protocols are set to ``h2``. None verifies the peer
+            against the system's authorities.
+        headers: Fields of every request; those of a call go before them.
+
+    Raises:
+        InvalidRequest: A field in ``headers`` may not be sent.
+    """
+
+    def __init__(
+        self,
+        config: Http2Config | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        headers: HeaderSource = None,
+    ) -> None:
+        self.config = Http2Config() if config is None else config
+        self._headers = normalize_headers(headers)
+        self._dialer = Dialer(self.config, ssl_context)
+        self._counters = Counters()
+        self._closed = False
+        self._times = Times.of(self.config)
+        self._clock: Callable[[], float] = monotonic  # the loop's, once there is one
+        self._pool: Pool | None = None
+        self._targets: dict[str, Target] = {}
+        self._heads: dict[_HeadKey, RequestHead] = {}
+        self._names = {name for name, _ in (*self._headers, *_OCTETS)}
+
+    @classmethod
+    def with_config(
+        cls,
+        config: Http2Config,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        headers: HeaderSource = None,
+    ) -> Self:
+        """Make a client with ``config``; the keywords are those of the class."""
+        return cls(config, ssl_context=ssl_context, headers=headers)
+
+    @classmethod
+    def from_env(
+        cls, *, ssl_context: ssl.SSLContext | None = None, headers: HeaderSource = None
+    ) -> Self:
+        """Make a client with the config that the environment says.
+
+        Raises:
+            ConfigError: Variables are wrong; names each with its value and range.
+        """
+        return cls(Http2Config.from_env(), ssl_context=ssl_context, headers=headers)
+
+    @classmethod
+    def with_timeout(
+        cls,
+        seconds: float | timedelta,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        headers: HeaderSource = None,
+    ) -> Self:
+        """Make a client whose requests end after ``seconds`` (``request_timeout``).
+
+        Raises:
+            ConfigError: ``seconds`` is out of range.
+        """
+        config = Http2Config().replace(request_timeout=seconds)
+        return cls(config, ssl_context=ssl_context, headers=headers)
+
+    async def __aenter__(self) -> Self:
+        """Return the client itself."""
+        self._open_pool()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        await self.close()
+
+    @property
+    def transport_name(self) -> str:
+        """The name of the transport: ``http2``."""
+        return "http2"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the client is open, and not every origin of the last minute is out of reach.
+
+        An origin is out of reach when it has no connection and its last dial failed.
+        """
+        return not self._closed and (self._pool is None or self._pool.healthy)
+
+    def stats(self) -> Stats:
+        """A snapshot of what was sent and received, and of what is open now."""
+        if self._pool is None:
+            return self._counters.snapshot(
+                connections_active=0, connections_idle=0, streams_in_flight=0
+            )
+        return self._pool.stats()
+
+    async def close(self) -> None:
+        """Close every connection; what is in flight ends with ``ClientClosed``.
+
+        Closing a second time does nothing.
+        """
+        self._closed = True
+        if self._pool is not None:
+            if self._pool.loop is not asyncio.get_running_loop():
+                raise WrongEventLoop("this client's connections belong to another event loop")
+            await self._pool.close()
+
+    # Requests.
+
+    async def send_request(
+        self,
+        address: str,
+        payload: BodySource,
+        headers: HeaderSource = None,
+        **options: Unpack[CallOptions],
+    ) -> bytes:
+        """POST ``payload`` to a worker.
+
+        Args:
+            address: ``http://host:port/path``, ``https://…``, ``host:port/path`` (HTTP/2 with prior
+                knowledge), ``[::1]:port/path`` or ``unix:/path:/v1/…``.
+            payload: The body; see ``BodySource``.
+            headers: Fields of this request.
+            options: See ``CallOptions``.
+
+        Returns:
+            The body of the answer; ``b""`` for an answer without one.
+
+        Raises:
+            StatusError: The status is not 200 to 299; ``Overloaded`` when the worker said so.
+            InvalidRequest: The request cannot be sent as it is.
+            TransportError: There is no answer; ``processed`` says whether there was an effect.
+        """
+        exchange = self._exchange("POST", address, headers, payload, options, base=_OCTETS)
+        stream = await self._complete(exchange)
+        body = stream.body()
+        if 200 <= stream.status <= 299:
+            return body
+        raise status_error(status=stream.status, headers=Headers(stream.fields), body=body)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: HeaderSource = None,
+        body: BodySource = None,
+        trailers: HeaderSource = None,
+        on_informational: Callable[[int, Headers], None] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Response:
+        """Send a request and read the whole response.
+
+        Args:
+            method: Any but CONNECT.
+            url: As ``address`` of ``send_request``.
+            headers: Fields of this request.
+            body: Its body; see ``BodySource``.
+            trailers: Fields after the body.
+            on_informational: Called with status and fields of each 1xx response.
+            options: See ``CallOptions``.
+
+        Raises:
+            InvalidRequest: The request cannot be sent as it is.
+            TransportError: There is no response; ``processed`` says whether there was an effect.
+        """
+        exchange = self._exchange(
+            method, url, headers, body, options, trailers=trailers, informational=on_informational
+        )
+        stream = await self._complete(exchange)
+        return Response(
+            stream.status,
+            Headers(stream.fields),
+            stream.body(),
+            trailers=Headers(stream.trailers),
+            elapsed=exchange.elapsed,
+            attempts=tuple(exchange.attempts),
+        )
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: HeaderSource = None,
+        body: BodySource = None,
+        trailers: HeaderSource = None,
+        on_informational: Callable[[int, Headers], None] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> StreamContext:
+        """Send a request and read the response as it arrives.
+
+        Use it as ``async with client.stream("POST", url) as response``. Leaving the block before
+        the end of the response resets the stream, so that the worker stops.
+
+        Args:
+            method: Any but CONNECT.
+            url: As ``address`` of ``send_request``.
+            headers: Fields of this request.
+            body: Its body; the response may begin, and end, while it is still going out.
+            trailers: Fields after the body.
+            on_informational: Called with status and fields of each 1xx response.
+            options: See ``CallOptions``.
+
+        Raises:
+            InvalidRequest: The request cannot be sent as it is.
+            TransportError: On entering, or while reading: the response did not come, or was cut.
+        """
+        exchange = self._exchange(
+            method,
+            url,
+            headers,
+            body,
+            options,
+            trailers=trailers,
+            informational=on_informational,
+            buffered=False,
+        )
+        return StreamContext(exchange, self._counters, self.config.max_response_size)
+
+    # Inside.
+
+    async def _complete(self, exchange: Exchange) -> Stream:
+        """Run a request to its end."""
+        stream = await exchange.run(Need.DONE)
+        await exchange.stop_pump()
+        self._counters.responses += 1
+        self._counters.add_latency(exchange.elapsed)
+        return stream
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: HeaderSource,
+        source: BodySource,
+        options: CallOptions,
+        *,
+        base: tuple[Field, ...] = (),
+        trailers: HeaderSource = None,
+        informational: Callable[[int, Headers], None] | None = None,
+        buffered: bool = True,
+    ) -> Exchange:
+        """Check everything that a call says, and make of it what is sent."""
+        pool = self._open_pool()
+        times = self._times.overridden(options) if options else self._times
+        target = self._target(url)
+        fields = normalize_headers(headers) if headers else ()
+        body = make_body(source)
+        head, fields = self._head(method, target, options.get("authority"), base, fields)
+        request = Request(
+            head,
+            _with_length(method, fields, body),
+            body.data,
+            upload=body.data is None,
+            mutable=isinstance(body.data, memoryview) and not body.data.readonly,
+            limit=self.config.max_response_size if buffered else None,
+            read_timeout=times.read_timeout,
+            write_timeout=times.write_timeout,
+        )
+        if trailers:
+            request.trailers = normalize_trailers(trailers)
+        if informational is not None:
+            request.on_informational = _with_headers(informational)
+        now = self._clock()
+        request.deadline = now + times.timeout
+        if not buffered and times.timeout != inf:
+            request.head_budget = times.timeout
+        return Exchange(
+            pool.host(HostKey(target.origin, options.get("server_hostname"))),
+            request,
+            body,
+            Limits(request.deadline, times.pool_timeout, times.connect_timeout),
+            self.config.max_retries,
+            self._counters,
+            self._clock,
+        )
+
+    def _target(self, url: str) -> Target:
+        target = self._targets.get(url)
+        if target is None:
+            if len(self._targets) >= _REMEMBERED:
+                self._targets.clear()
+            target = self._targets[url] = parse_address(url)
+        return target
+
+    def _head(
+        self,
+        method: str,
+        target: Target,
+        authority: str | None,
+        base: tuple[Field, ...],
+        fields: tuple[Field, ...],
+    ) -> tuple[RequestHead, tuple[Field, ...]]:
+        """The part of the head that repeats, which is remembered, and the part that does not."""
+        own = {name for name, _ in fields}
+        if b"host" in own:
+            defaults = _without(base + self._headers, own)
+            return self._build(method, target, authority, defaults + fields), ()
+        key = (method, target, authority, base, frozenset(own & self._names))
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= _REMEMBERED:
+                self._heads.clear()
+            defaults = _without(base, {name for name, _ in self._headers}) + self._headers
+            head = self._build(method, target, authority, _without(defaults, own))
+            self._heads[key] = head
+        return head, fields
+
+    def _build(
+        self, method: str, target: Target, authority: str | None, fields: Sequence[Field]
+    ) -> RequestHead:
+        origin = target.origin
+        name = origin.authority if authority is None else authority
+        return build_head(method, origin.scheme, name, target.path, fields)
+
+    def _open_pool(self) -> Pool:
+        """The pool, made in the loop that first asks for it.
+
+        Raises:
+            ClientClosed: The client is closed.
+            WrongEventLoop: Another loop runs now.
+        """
+        pool = self._pool
+        if self._closed:
+            raise ClientClosed("client is closed", processed=False)
+        if pool is None:
+            pool = self._pool = Pool(self.config, self._dialer, self._counters)
+            self._clock = pool.loop.time
+        elif pool.loop is not asyncio.get_running_loop():
+            raise WrongEventLoop(
+                "this client's connections belong to another event loop: make one client per loop"
+            )
+        return pool
+
+
+class StreamContext:
+    """A response that is read as it arrives; entered once."""
+
+    __slots__ = ("_body", "_counters", "_exchange", "_max_size")
+
+    def __init__(self, exchange: Exchange, counters: Counters, max_size: int) -> None:
+        self._exchange = exchange
+        self._counters = counters
+        self._max_size = max_size
+        self._body: BodyStream | None = None
+
+    async def __aenter__(self) -> StreamResponse:
+        """Send the request, and wait for the head of the response."""
+        exchange = self._exchange
+        stream = await exchange.run(Need.HEAD)
+        self._counters.add_latency(exchange.elapsed)
+        self._body = BodyStream(exchange, stream, self._counters)
+        return StreamResponse(
+            stream.status,
+            Headers(stream.fields),
+            self._body,
+            max_size=self._max_size,
+            elapsed=exchange.elapsed,
+            attempts=tuple(exchange.attempts),
+        )
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give up what is left: a response that was not read to its end is cancelled."""
+        body, exchange = self._body, self._exchange
+        assert body is not None
+        try:
+            if kind is None and body.complete:
+                await exchange.wait(Need.DONE)  # what is left of the request's body
+        finally:
+            body.closed = True
+            await exchange.close()
+
+
+def _without(fields: Sequence[Field], names: set[bytes]) -> tuple[Field, ...]:
+    """The fields whose names are not among ``names``."""
+    return tuple([field for field in fields if field[0] not in names])
+
+
+def _with_length(method: str, fields: tuple[Field, ...], body: RequestBody) -> tuple[Field, ...]:
+    """Announce the length of the body, where it is known and not announced.
+
+    Raises:
+        InvalidRequest: Another length is announced.
+    """
+    declared = content_length(fields)
+    length = body.length
+    if declared is None:
+        if length or (length == 0 and method in _WITH_BODY):
+            return (*fields, (b"content-length", b"%d" % length))
+    elif length is None:
+        body.length = declared  # held against what is sent
+    elif length != declared:
+        raise InvalidRequest(
+            f"content-length is {declared}, allowed: {length}, the length of the body"
+        )
+    return fields
+
+
+def _with_headers(
+    callback: Callable[[int, Headers], None],
+) -> Callable[[int, list[Field]], None]:
+    """Give a callback its fields as ``Headers``."""
+    return lambda status, fields: callback(status, Headers(fields))
