@@ -79,6 +79,7 @@ class BareConnection(asyncio.Protocol):
         self._closed: Exception | None = None
         self._transport: asyncio.Transport
         self.ready: asyncio.Future[None] = loop.create_future()
+        self.gone: asyncio.Future[None] = loop.create_future()
         self._handlers = {
             DataReceived: self._on_data,
             ResponseReceived: self._on_response,
@@ -120,6 +121,7 @@ class BareConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fails whatever is still in flight."""
         self._fail(exc or ConnectionError("the peer closed the connection"))
+        self.gone.set_result(None)
 
     def pause_writing(self) -> None:
         """The transport's buffer is full: bodies wait."""
@@ -238,6 +240,8 @@ class BareConnection(asyncio.Protocol):
             self.ready.set_exception(error)
         for stream_id in list(self._streams):
             self._end(stream_id, error)
+        while self._slots:
+            self._free_slot()
 
     # bytes out
 
@@ -304,9 +308,10 @@ class BareClient:
             connection.forget(stream)
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection and waits until it is closed."""
         for connection in self._connections.values():
             connection.close()
+            await connection.gone
 
     async def _prepare(self, method: str, url: str, length: int) -> tuple[BareConnection, Head]:
         parts = urlsplit(url)
