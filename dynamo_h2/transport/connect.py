@@ -18,7 +18,7 @@ import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from dynamo_h2.errors import ConnectError, ConnectTimeout
+from dynamo_h2.errors import ConnectError, ConnectTimeout, TransportError
 from dynamo_h2.transport.sockets import (
     Address,
     Race,
@@ -184,19 +184,23 @@ class Dialer:
 def dial_may_be_retried(error: ConnectError) -> bool:
     """Tell whether the same dial can succeed when it is made once more.
 
-    It can when the peer was not there: refused, unreachable, reset during the handshake, or a
-    resolver that has no answer for now. It cannot when the peer is there and wrong (certificate,
+    It can when the peer was not there: refused, unreachable, reset during the handshake, or when
+    the resolver has no answer for now. It cannot when the peer is there and wrong (certificate,
     TLS alert, ALPN), when the name is unknown, or when the time is used up.
 
     Args:
-        error: What `Dialer.dial` raised.
+        error: What `Dialer.dial` raised, or a `ConnectError` with the reason as its ``__cause__``.
     """
+    if isinstance(error, ConnectTimeout):
+        return False
     cause = error.__cause__
+    while isinstance(cause, TransportError) and cause.__cause__ is not None:
+        cause = cause.__cause__
     if isinstance(cause, ssl.SSLError):
         return isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError))
     if isinstance(cause, socket.gaierror):
         return cause.errno == socket.EAI_AGAIN
-    return isinstance(cause, OSError) and not isinstance(error, ConnectTimeout)
+    return isinstance(cause, OSError)
 
 
 class _WrongProtocolError(Exception):

@@ -5,8 +5,8 @@ The race ("happy eyeballs", RFC 8305 §4 and §5):
 1. The families take turns, beginning with the one that the resolver put first.
 2. An attempt starts when another one failed, or when the latest has been under way for
    `ATTEMPT_DELAY`: one dead family costs a quarter of a second, not a TCP time-out.
-3. The first to connect wins; all others are cancelled and their sockets closed before `Race.run`
-   returns, and likewise when it is cancelled itself.
+3. The first to connect wins. All others are cancelled, and each closes its socket in the next turn
+   of the loop; when the race itself is cancelled, it waits for that turn.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ class Race:
                 self._start_next()
                 winner = await self._next_winner()
         finally:
-            await self._end_losers()
+            self._cancel_losers()
+            # Not with a winner in hand: a cancellation here would lose its socket.
+            if winner is None and self._running:
+                await asyncio.wait(self._running)
         return winner
 
     def _start_next(self) -> None:
@@ -153,13 +156,10 @@ class Race:
                 return sock, self._running.pop(attempt)
         return None
 
-    async def _end_losers(self) -> None:
-        """Cancel and close what is left; the closing is sure even when this is cancelled too."""
+    def _cancel_losers(self) -> None:
         for attempt in self._running:
             attempt.add_done_callback(_close_loser)
             attempt.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
 
 
 def _close_loser(attempt: asyncio.Future[socket.socket]) -> None:
