@@ -124,12 +124,12 @@ def make_body(source: BodySource) -> RequestBody:
     Raises:
         InvalidRequest: It is none of these; names the type and those that are allowed.
     """
+    if isinstance(source, bytes):
+        return _in_memory(source)
     if source is None:
         return _in_memory(b"")
     if isinstance(source, str):
         return _in_memory(_encoded(source))
-    if isinstance(source, bytes):
-        return _in_memory(source)
     view = _view(source)
     if view is not None:
         return _in_memory(view)
@@ -168,7 +168,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _in_memory(data: Chunk) -> RequestBody:
-    return RequestBody(partial(_parts_pass, (data,)), data=data, length=len(data))
+    return RequestBody(_data_pass, data=data, length=len(data))
 
 
 def _from_parts(source: Iterable[object]) -> RequestBody:
@@ -227,11 +227,14 @@ def _chunk(item: object) -> Chunk:
 # Passes
 
 
+def _data_pass(body: RequestBody) -> Generator[Chunk, None, None]:
+    if body.data:
+        yield body.data
+
+
 def _parts_pass(parts: Iterable[Chunk], body: RequestBody) -> Generator[Chunk, None, None]:
     body.started = True
-    for part in parts:
-        if part:
-            yield part
+    yield from filter(None, parts)
 
 
 def _sync_pass(source: Iterable[object], body: RequestBody) -> Generator[Chunk, None, None]:
