@@ -22,6 +22,7 @@ from dynamo_h2.options import (
     Option,
     OptionalSeconds,
     Seconds,
+    choice,
     limit,
     seconds,
     switch,
@@ -178,6 +179,17 @@ class Http2Config:
         "DYN_HTTP2_MAX_RESPONSE_SIZE",
         "bytes",
         "The longest body that is collected in memory; streamed bodies have no such limit",
+    )
+    engine: str = choice(
+        "fast",
+        "DYN_HTTP2_ENGINE",
+        ("fast", "stock"),
+        "The protocol engine: with shortcuts for the common case, or all by h2's own code",
+    )
+    huffman: bool = switch(
+        False,
+        "DYN_HTTP2_HUFFMAN",
+        "Huffman-code the header fields that are sent: fewer bytes, more CPU",
     )
     send_quantum: int = whole(
         65_536,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
 
@@ -33,12 +33,15 @@ else:
 __all__ = [
     "MAX_31",
     "METADATA_KEY",
+    "Choice",
     "Duration",
     "Option",
     "OptionalSeconds",
     "Seconds",
     "Switch",
+    "Value",
     "Whole",
+    "choice",
     "limit",
     "seconds",
     "switch",
@@ -46,6 +49,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+Value: TypeAlias = float | str
+"""What a field holds where it is not None."""
 
 # Where a field's metadata holds its option.
 METADATA_KEY = "option"
@@ -84,7 +90,7 @@ class Option(ABC):
         """The same for the text of a variable."""
         return self.allowed
 
-    def check(self, value: object) -> float | None:
+    def check(self, value: object) -> Value | None:
         """Bring a value to the type that the field holds.
 
         Args:
@@ -98,7 +104,7 @@ class Option(ABC):
             return None
         return self._convert(value)
 
-    def parse(self, text: str) -> float | None:
+    def parse(self, text: str) -> Value | None:
         """Read the text of an environment variable; space around it does not count.
 
         Args:
@@ -112,7 +118,7 @@ class Option(ABC):
             return None
         return self._convert(self._read(word))
 
-    def show(self, value: float | None) -> str:
+    def show(self, value: Value | None) -> str:
         """Write a value so that `parse` reads the same one."""
         return str(value).lower()
 
@@ -121,7 +127,7 @@ class Option(ABC):
         """The range of a value that is not None, in words."""
 
     @abstractmethod
-    def _convert(self, value: object) -> float:
+    def _convert(self, value: object) -> Value:
         """Check a value that is not None."""
 
     @abstractmethod
@@ -166,7 +172,7 @@ class Duration(Option):
     unit: str = "s"
     high: int = _DAY
 
-    def show(self, value: float | None) -> str:
+    def show(self, value: Value | None) -> str:
         """Write the fewest digits that read back the same; whole seconds without a point."""
         return str(value).lower().removesuffix(".0")
 
@@ -207,6 +213,30 @@ class Switch(Option):
         if word not in _TRUE | _FALSE:
             raise ValueError("not a word for true or false")
         return word in _TRUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice(Option):
+    """One of a few words.
+
+    Attributes:
+        words: Those that are allowed, in lower case.
+    """
+
+    words: tuple[str, ...]
+
+    def _range(self) -> str:
+        return " or ".join(self.words)
+
+    def _convert(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise TypeError(f"not a word: {type(value).__name__}")
+        if value not in self.words:
+            raise ValueError(f"not one of: {self.allowed}")
+        return value
+
+    def _read(self, word: str) -> str:
+        return word
 
 
 def _plain(word: str) -> str:
@@ -270,3 +300,15 @@ def switch(default: bool, variable: str, doc: str) -> bool:
         doc: What it does, in one line.
     """
     return _field(default, Switch(variable=variable, doc=doc))
+
+
+def choice(default: str, variable: str, words: tuple[str, ...], doc: str) -> str:
+    """Make a field for one of a few words.
+
+    Args:
+        default: Its default.
+        variable: Its environment variable.
+        words: Those that are allowed, in lower case.
+        doc: What it does, in one line.
+    """
+    return _field(default, Choice(variable=variable, words=words, doc=doc))

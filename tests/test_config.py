@@ -42,6 +42,8 @@ DEFAULTS: dict[str, object] = {
     "max_header_list_size": 64 * 1024,
     "header_table_size": 4096,
     "max_response_size": 64 * 1024 * 1024,
+    "engine": "fast",
+    "huffman": False,
     "send_quantum": 64 * 1024,
 }
 
@@ -71,7 +73,9 @@ TIMES = [
     "pool_timeout",
 ]
 
-SWITCHES = ["adaptive_window", "keep_alive_while_idle"]
+SWITCHES = ["adaptive_window", "keep_alive_while_idle", "huffman"]
+
+CHOICES = {"engine": ("fast", "stock")}
 
 NONE_ALLOWED = {
     "initial_stream_window",
@@ -112,6 +116,8 @@ def problems_of(environ: dict[str, str]) -> tuple[Problem, ...]:
 def values_of(name: str) -> st.SearchStrategy[Any]:
     if name in SWITCHES:
         return st.booleans()
+    if name in CHOICES:
+        return st.sampled_from(CHOICES[name])
     some: st.SearchStrategy[Any]
     if name in TIMES:
         some = st.floats(0, DAY, exclude_min=True) | st.integers(1, DAY)
@@ -134,7 +140,7 @@ def test_the_fields_and_their_defaults() -> None:
 
 
 def test_every_field_has_its_kind() -> None:
-    assert sorted([*RANGES, *TIMES, *SWITCHES]) == sorted(DEFAULTS)
+    assert sorted([*RANGES, *TIMES, *SWITCHES, *CHOICES]) == sorted(DEFAULTS)
 
 
 def test_times_read_as_floats_by_default() -> None:
@@ -218,6 +224,16 @@ def test_a_time_is_taken_in_any_form_up_to_a_day(name: str) -> None:
         (problem,) = problems(**{name: wrong})
         assert problem[:2] == (name, wrong)
         assert "over 0 to 86400 s" in problem.allowed
+
+
+@pytest.mark.parametrize(("name", "words"), CHOICES.items())
+def test_a_choice_takes_its_words_and_nothing_else(name: str, words: tuple[str, ...]) -> None:
+    for word in words:
+        assert getattr(make(**{name: word}), name) == word
+        assert getattr(Http2Config.from_env({VARIABLES[name]: f" {word.upper()} "}), name) == word
+    for wrong in ("", "other", words[0].upper(), 1, True, None):
+        assert problems(**{name: wrong}) == (Problem(name, wrong, " or ".join(words)),)
+    assert problems_of({VARIABLES[name]: "other"})[0].field == VARIABLES[name]
 
 
 @pytest.mark.parametrize("name", SWITCHES)

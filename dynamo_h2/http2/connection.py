@@ -30,6 +30,7 @@ from dynamo_h2.errors import (
 )
 from dynamo_h2.http2.deadline import TICKS_PER_SECOND, Deadlines
 from dynamo_h2.http2.engine import Engine, NotHttp2
+from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
 from dynamo_h2.http2.scheduler import Scheduler
@@ -105,7 +106,7 @@ class Connection:
         self._settings_due = inf
         self._written_id = 0
         self._direct = 0
-        self._engine = Engine(config, self)
+        self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
         self._scheduler: Scheduler[SendHalf] = Scheduler(config.send_quantum)
         self._deadlines: Deadlines[Stream] = Deadlines()
         self._flood = FloodGuard(now)
@@ -169,9 +170,15 @@ class Connection:
             )
         self.now = now
         data = request.data
-        end = not data and not request.upload and not request.trailers
+        direct = self._fits(request)
+        end = direct or not (data or request.upload or request.trailers)
         try:
-            stream_id = engine.open_stream(request.head, request.fields, end)
+            if data and direct:
+                own = bytes(data) if request.mutable else data
+                stream_id = engine.send_request(request.head, request.fields, own)
+                self._direct += len(data)
+            else:
+                stream_id = engine.open_stream(request.head, request.fields, end)
         except ProtocolError as error:
             raise LocalProtocolError(str(error), origin=self.origin, processed=False) from error
         stream = Stream(
@@ -183,7 +190,7 @@ class Connection:
         )
         self.streams[stream_id] = stream
         if not end:
-            self._start_body(stream, data, now)
+            self._start_body(stream, now)
         self._arm(stream)
         if self._keep_alive.stream_opened(now):
             self._ping(now)
@@ -519,23 +526,23 @@ class Connection:
             fires = self._deadlines.set(stream, when)
             self.timer_at = min(self.timer_at, fires)
 
-    def _start_body(self, stream: Stream, data: bytes | memoryview | None, now: float) -> None:
-        """Send a small body with its head; give a larger one to the scheduler."""
+    def _fits(self, request: Request) -> bool:
+        """Whether a body is small enough to go out with its head."""
+        data = request.data
+        if not data or request.trailers:
+            return False
+        size = len(data)
+        return (
+            size + self._direct <= DIRECT_BODY
+            and size <= self._scheduler.frame_limit
+            and size <= self._engine.new_stream_window
+        )
+
+    def _start_body(self, stream: Stream, now: float) -> None:
+        """Give a body to the scheduler, or get ready for what will be fed."""
         request = stream.request
-        stream_id = stream.stream_id
-        engine = self._engine
-        if data and not request.trailers:
-            size = len(data)
-            if (
-                size + self._direct <= DIRECT_BODY
-                and size <= self._scheduler.frame_limit
-                and size <= engine.send_window(stream_id)
-            ):
-                engine.send_data(stream_id, bytes(data) if request.mutable else data, True)
-                self._direct += size
-                return
         send = stream.send = SendHalf(
-            stream_id,
+            stream.stream_id,
             self._config.send_quantum,
             mutable=request.mutable,
             make_future=self._make_future,
@@ -545,10 +552,10 @@ class Connection:
         if request.head_budget is not None:
             stream.deadline = inf
         if not request.upload:
-            if data:
-                send.feed(data, now)
+            if request.data:
+                send.feed(request.data, now)
             self.end_body(stream, now)
-            if engine.send_window(stream_id) > 0:
+            if self._engine.send_window(stream.stream_id) > 0:
                 self._scheduler.add(send)
 
     def _send_end(self, stream: Stream) -> None:

@@ -217,8 +217,12 @@ class Engine(Outbound):
         for code, value in settings:
             self._apply_setting(code, value)
         self.settings_received = True
+        self._settings_changed()
         self._reply(frames.pack_frame(FrameType.SETTINGS, frames.ACK, 0))
         self._receiver.on_settings(previous_initial_window)
+
+    def _settings_changed(self) -> None:
+        """Settings of either side came into force; nothing to do here."""
 
     def _apply_setting(self, code: int, value: int) -> None:
         if code == NO_RFC7540_PRIORITIES and value > 1:
@@ -234,6 +238,7 @@ class Engine(Outbound):
             raise PeerError("ACK of SETTINGS that were not sent")
         self._settings_in_flight = False
         self._local_settings_acked()
+        self._settings_changed()
         self._reader.max_frame_size = self.max_inbound_frame_size
         self._reader.max_header_list_size = self.decoder.max_header_list_size
         self._receiver.on_settings_ack()

@@ -287,6 +287,14 @@ class FrameReader:
         """Whether nothing is kept: neither part of a frame nor part of a field block."""
         return not self._buffer and self._block is None
 
+    @property
+    def missing(self) -> int:
+        """How many more bytes complete the frame that has begun, or at first its header."""
+        have = len(self._buffer)
+        if have < HEADER_LENGTH:
+            return HEADER_LENGTH - have
+        return HEADER_LENGTH + parse_header(self._buffer).length - have
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer."""
         self._buffer += data

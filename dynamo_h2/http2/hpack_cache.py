@@ -11,22 +11,30 @@ hpack stays the authority for tables, integers and Huffman codes. Put right here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from h2.errors import ErrorCodes
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKDecodingError, HPACKError
-from hpack.hpack import INDEX_NEVER, INDEX_NONE, VARINT_MAX_LENGTH, decode_integer
+from hpack.hpack import INDEX_NEVER, INDEX_NONE, VARINT_MAX_LENGTH, decode_integer, encode_integer
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable, table_entry_size
 
 from dynamo_h2.http2.frames import PeerError
-from dynamo_h2.http2.headers import SENSITIVE, VOLATILE
+from dynamo_h2.http2.headers import (
+    SENSITIVE,
+    VOLATILE,
+    Malformed,
+    check_response_head,
+    response_content_length,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dynamo_h2.http2.headers import Field
 
-__all__ = ["BlockDecoder", "RequestEncoder"]
+__all__ = ["BlockDecoder", "HeadCache", "KnownHead", "RequestEncoder", "StatelessEncoder"]
 
 # RFC 7541 §4.2: an encoder signals at most the smallest and the final size before a block.
 _MAX_SIZE_UPDATES: Final = 2
@@ -36,6 +44,15 @@ _MAX_SIZE_UPDATES: Final = 2
 # is an attack.
 _HARD_LIMIT_FACTOR: Final = 4
 _LEAST_HARD_LIMIT: Final = 65_536
+
+# Response heads that are kept for a connection, and the longest field block of one (bytes): a
+# worker answers with few different heads, and those are short.
+_MAX_HEADS: Final = 256
+_MAX_CACHED_BLOCK: Final = 1_024
+# Names whose encoding is kept for a connection.
+_MAX_PREFIXES: Final = 256
+# Strings that are shorter have a length of one byte (RFC 7541 §5.1).
+_ONE_BYTE_LENGTH: Final = 127
 
 # The longest integer that hpack reads, and one byte more for it to see that it is too long.
 _INTEGER_SPAN: Final = VARINT_MAX_LENGTH + 1
@@ -81,6 +98,20 @@ class RequestEncoder(Encoder):
             return self._literal(name, value, INDEX_NONE)
         return super().add(to_add, sensitive, self._huffman)
 
+    @property
+    def huffman(self) -> bool:
+        """Whether literals are Huffman-coded."""
+        return self._huffman
+
+    def string(self, text: bytes) -> bytes:
+        """Encode a string literal (RFC 7541 §5.2)."""
+        if self._huffman:
+            text = self.huffman_coder.encode(text)
+        length = encode_integer(len(text), 7)
+        if self._huffman:
+            length[0] |= 0x80
+        return bytes(length) + text
+
     def _literal(self, name: bytes, value: bytes, kind: bytes) -> bytes:
         known = HeaderTable.STATIC_TABLE_MAPPING.get(name)
         if known is None:
@@ -89,7 +120,18 @@ class RequestEncoder(Encoder):
 
 
 class BlockDecoder(Decoder):
-    """Decodes field blocks of a peer that may be hostile, within bounded work and memory."""
+    """Decodes field blocks of a peer that may be hostile, within bounded work and memory.
+
+    Attributes:
+        generation: Counts the changes of the dynamic table; a block means the same as before while
+            it stands still.
+        last: What `decode_block` returned last.
+    """
+
+    def __init__(self, max_header_list_size: int) -> None:
+        super().__init__(max_header_list_size)
+        self.generation = 0
+        self.last: list[Field] | None = None
 
     def decode_block(self, block: bytes) -> list[Field] | None:
         """Decode one complete field block.
@@ -107,7 +149,7 @@ class BlockDecoder(Decoder):
         """
         try:
             at = self._read_size_updates(block)
-            fields = self._read_fields(block, at)
+            fields = self.last = self._read_fields(block, at)
             self._assert_valid_table_size()
         except HPACKError as error:
             raise PeerError(f"HPACK: {error}", ErrorCodes.COMPRESSION_ERROR) from error
@@ -120,6 +162,7 @@ class BlockDecoder(Decoder):
             updates += 1
             if updates > _MAX_SIZE_UPDATES:
                 raise HPACKDecodingError("more than two table size updates")
+            self.generation += 1
             at += self._update_encoding_context(block[at : at + _INTEGER_SPAN])
         return at
 
@@ -146,6 +189,7 @@ class BlockDecoder(Decoder):
             return self.header_table.get_by_index(index), at
         if first & 0x40:
             field, at = self._read_literal(block, at, 6)
+            self.generation += 1
             self.header_table.add(*field)
             return field, at
         if first & 0x20:
@@ -160,6 +204,101 @@ class BlockDecoder(Decoder):
             name, at = _read_string(block, at)
         value, at = _read_string(block, at)
         return (name, value), at
+
+
+class StatelessEncoder:
+    """Encodes fields without a dynamic table: the bytes are right whatever the tables hold.
+
+    What is in the static table goes as its index, everything else as a literal that enters no
+    table; secrets as never indexed (RFC 7541 §6.1, §6.2.2, §6.2.3).
+
+    Args:
+        huffman: Whether literals are Huffman-coded.
+    """
+
+    __slots__ = ("_encoder", "_prefixes")
+
+    def __init__(self, *, huffman: bool = False) -> None:
+        self._encoder = RequestEncoder(0, huffman=huffman)
+        # Names with how a literal of theirs begins: most requests have the same few.
+        self._prefixes: dict[bytes, bytes] = {}
+
+    def encode(self, fields: Iterable[Field]) -> bytes:
+        """Encode checked fields in order."""
+        return b"".join([self._encode(name, value) for name, value in fields])
+
+    def _encode(self, name: bytes, value: bytes) -> bytes:
+        known = HeaderTable.STATIC_TABLE_MAPPING.get(name)
+        if known is not None and value in known[1] and name not in SENSITIVE:
+            return bytes((0x80 | known[1][value],))
+        prefix = self._prefixes.get(name)
+        if prefix is None:
+            prefix = self._prefix(name)
+        size = len(value)
+        if size < _ONE_BYTE_LENGTH and not self._encoder.huffman:
+            return b"%b%c%b" % (prefix, size, value)
+        return prefix + self._encoder.string(value)
+
+    def _prefix(self, name: bytes) -> bytes:
+        """Return a literal of that name up to its value."""
+        kind = INDEX_NEVER if name in SENSITIVE else INDEX_NONE
+        known = HeaderTable.STATIC_TABLE_MAPPING.get(name)
+        if known is None:
+            prefix = kind + self._encoder.string(name)
+        else:
+            index = encode_integer(known[0], 4)
+            index[0] |= kind[0]
+            prefix = bytes(index)
+        if len(self._prefixes) < _MAX_PREFIXES:
+            self._prefixes[name] = prefix
+        return prefix
+
+
+class KnownHead(NamedTuple):
+    """A response head that was decoded and checked.
+
+    Args:
+        status: A final one.
+        fields: The fields without ``:status``; not to be changed.
+        content_length: What it announces, in bytes; None without.
+    """
+
+    status: int
+    fields: list[Field]
+    content_length: int | None
+
+
+class HeadCache:
+    """Response heads by their field blocks, as long as the decoder's table stands still."""
+
+    __slots__ = ("_generation", "_heads")
+
+    def __init__(self) -> None:
+        self._generation = 0
+        self._heads: dict[bytes, KnownHead] = {}
+
+    def get(self, block: bytes, generation: int) -> KnownHead | None:
+        """Return what a block means, if that is known for this state of the table."""
+        if generation != self._generation:
+            self._generation = generation
+            self._heads.clear()
+        return self._heads.get(block)
+
+    def learn(self, block: bytes, decoder: BlockDecoder) -> None:
+        """Keep what ``decoder`` has just made of ``block``, where that will be so again."""
+        fields = decoder.last
+        if decoder.generation != self._generation or not fields or len(block) > _MAX_CACHED_BLOCK:
+            return
+        try:
+            head = KnownHead(
+                check_response_head(fields), fields[1:], response_content_length(fields)
+            )
+        except Malformed:
+            return
+        if head.status >= 200:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            self._heads[block] = head
 
 
 def _read_integer(block: bytes, at: int, prefix_bits: int) -> tuple[int, int]:

@@ -98,7 +98,7 @@ class Outbound(H2Connection):
         self.max_inbound_frame_size = config.max_frame_size
         self.decoder: BlockDecoder = BlockDecoder(config.max_header_list_size)
         self.decoder.max_allowed_table_size = config.header_table_size
-        self.encoder = RequestEncoder(config.header_table_size)
+        self.encoder = RequestEncoder(config.header_table_size, huffman=config.huffman)
         self.connection_receive_window = ReceiveWindow(INITIAL_CONNECTION_WINDOW)
         self.connection_receive_window.max_window_size = config.connection_window
         self._inbound_flow_control_window_manager = self.connection_receive_window
@@ -138,6 +138,11 @@ class Outbound(H2Connection):
         if stream is None:
             return 0
         return min(self.outbound_flow_control_window, stream.outbound_flow_control_window)
+
+    @property
+    def new_stream_window(self) -> int:
+        """How many bytes may be sent at once on a stream that is opened now."""
+        return min(self.outbound_flow_control_window, self.remote_settings.initial_window_size)
 
     def stream_window(self, stream_id: int) -> ReceiveWindow | None:
         """Return what the peer may send on a stream, None when the stream is closed."""
@@ -185,6 +190,26 @@ class Outbound(H2Connection):
         self.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
         stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
         self._send_fields(stream, [*head.fields, *fields], end_stream)
+        return stream_id
+
+    def send_request(
+        self, head: RequestHead, fields: Sequence[Field], data: bytes | memoryview
+    ) -> int:
+        """Send a request whose body fits one DATA frame and the windows of a new stream.
+
+        Args:
+            head: As for `open_stream`.
+            fields: As for `open_stream`.
+            data: The whole body, not empty.
+
+        Returns:
+            The new stream's identifier.
+
+        Raises:
+            ProtocolError: As for `open_stream` and `send_data`.
+        """
+        stream_id = self.open_stream(head, fields, end_stream=False)
+        self.send_data(stream_id, data, end_stream=True)
         return stream_id
 
     def _next_stream_id(self) -> int:

@@ -1,0 +1,463 @@
+"""Shortcuts for the paths that every request and every DATA frame take.
+
+`FastEngine` never changes what happens, only what it costs. What it takes over:
+
+1. A frame header is read in place, with one unpacking; a plain HEADERS, DATA or WINDOW_UPDATE frame
+   is judged and applied without a frame object, and its payload is never copied here.
+2. A response head that was seen before, as the same bytes on an unchanged table, is not decoded and
+   checked again.
+3. DATA is delivered as it arrives. Its length, the windows, the state of the stream and the
+   content-length are judged at the frame's header, so a frame that is refused delivers nothing.
+4. A request's head is encoded once, from static indices and literals that enter no table, so that
+   its bytes are right whatever the tables hold. While a table size update is owed (RFC 7541 §4.2)
+   the head goes through the encoder.
+5. A stream's state is set directly where the transition is the plain one.
+
+Everything else (padding, priority, CONTINUATION, trailers, unknown or closed streams, odd states,
+anything that may be an error) goes to `Engine` untouched. h2's objects are kept real, so that it
+can take over at any moment.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final, cast
+
+from h2.connection import ConnectionState
+from h2.exceptions import ProtocolError
+from h2.stream import H2StreamStateMachine, StreamClosedBy, StreamState
+
+from dynamo_h2.http2.engine import Engine
+from dynamo_h2.http2.engine_stream import EngineStream
+from dynamo_h2.http2.flow import ReceiveWindow
+from dynamo_h2.http2.frames import END_HEADERS, END_STREAM, HEADER_LENGTH, FrameType
+from dynamo_h2.http2.hpack_cache import HeadCache, StatelessEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from h2.config import H2Configuration
+
+    from dynamo_h2.config import Http2Config
+    from dynamo_h2.http2.headers import Field, RequestHead
+    from dynamo_h2.http2.hpack_cache import KnownHead
+    from dynamo_h2.http2.receiver import Receiver
+
+__all__ = ["FastEngine"]
+
+_unpack_header = Struct(">HBBBL").unpack_from
+_pack_header = Struct(">HBBBL").pack
+_unpack_u32 = Struct(">L").unpack_from
+
+_DATA: Final = int(FrameType.DATA)
+_HEADERS: Final = int(FrameType.HEADERS)
+_WINDOW_UPDATE: Final = int(FrameType.WINDOW_UPDATE)
+
+_OPEN: Final = StreamState.OPEN
+_HALF_CLOSED_LOCAL: Final = StreamState.HALF_CLOSED_LOCAL
+_HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
+_CLOSED: Final = StreamState.CLOSED
+
+_MAX_WINDOW: Final = 2**31 - 1
+_NO_CONTENT: Final = frozenset({204, 304})
+
+# Bodies up to this size (bytes) are copied behind their head: one buffer is cheaper for a transport
+# than two, until the copy costs more.
+JOIN_LIMIT: Final = 8_192
+
+# Heads that are kept encoded for each connection; past it all are encoded anew.
+MAX_BLOCKS: Final = 1_024
+
+# Payloads up to this size (bytes) are copied out of the read that brought them; a view of a larger
+# one keeps the read alive, but saves a copy.
+COPY_LIMIT: Final = 4_096
+
+
+class _StateMachine(H2StreamStateMachine):
+    """h2's state machine of a stream, born in the state after the request's head."""
+
+    trailers_sent = None
+    headers_received = None
+    trailers_received = None
+    stream_closed_by = None
+    client = True
+    headers_sent = True
+
+    def __init__(self, stream_id: int, state: StreamState) -> None:
+        self.stream_id = stream_id
+        self.state = state
+
+
+class _Stream(EngineStream):
+    """A stream that sets at birth only what differs from stream to stream."""
+
+    _expected_content_length = None
+    _actual_content_length = 0
+    _authority = None
+
+    def __init__(
+        self,
+        stream_id: int,
+        config: H2Configuration,
+        windows: tuple[int, int],
+        frame_size: int,
+        method: bytes,
+        state: StreamState,
+    ) -> None:
+        self.state_machine = _StateMachine(stream_id, state)
+        self.stream_id = stream_id
+        self.config = config
+        self.max_outbound_frame_size = frame_size
+        self.request_method = method
+        self.receive_window = self._inbound_window_manager = ReceiveWindow(windows[0])
+        self.outbound_flow_control_window = windows[1]
+
+
+class FastEngine(Engine):
+    """`Engine` with shortcuts; it is the same to its user in every respect but cost.
+
+    Args:
+        config: Sizes and limits of our side.
+        receiver: Is told what arrives.
+    """
+
+    def __init__(self, config: Http2Config, receiver: Receiver) -> None:
+        super().__init__(config, receiver)
+        # The same dict as h2's, with the type of what is in it.
+        self._live = cast("dict[int, EngineStream]", self.streams)
+        self._blocks: dict[RequestHead, bytes] = {}
+        self._heads = HeadCache()
+        self._stateless = StatelessEncoder(huffman=config.huffman)
+        # The DATA frame whose payload is still arriving: stream, flags, bytes to come.
+        self._data_stream = 0
+        self._data_end = False
+        self._data_left = 0
+        self._settings_changed()
+
+    # Sending
+
+    def open_stream(self, head: RequestHead, fields: Sequence[Field], end_stream: bool) -> int:
+        """Send a request's header section, from cached bytes where that is possible."""
+        block = self._block(head, fields)
+        if block is None:
+            return super().open_stream(head, fields, end_stream)
+        stream_id = self._begin(head, _HALF_CLOSED_LOCAL if end_stream else _OPEN).stream_id
+        length = len(block)
+        flags = END_HEADERS | END_STREAM if end_stream else END_HEADERS
+        self._output.append(
+            _pack_header(length >> 8, length & 0xFF, _HEADERS, flags, stream_id) + block
+        )
+        return stream_id
+
+    def send_request(
+        self, head: RequestHead, fields: Sequence[Field], data: bytes | memoryview
+    ) -> int:
+        """Send a request with a small body as one buffer: HEADERS, DATA, END_STREAM."""
+        size = len(data)
+        block = self._block(head, fields) if size <= JOIN_LIMIT else None
+        if (
+            block is None
+            or size > self.max_outbound_frame_size
+            or size > self.outbound_flow_control_window
+            or size > self._windows[1]
+        ):
+            return super().send_request(head, fields, data)
+        stream = self._begin(head, _HALF_CLOSED_LOCAL)
+        stream_id = stream.stream_id
+        stream.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+        length = len(block)
+        self._output.append(
+            b"".join(
+                (
+                    _pack_header(length >> 8, length & 0xFF, _HEADERS, END_HEADERS, stream_id),
+                    block,
+                    _pack_header(size >> 8, size & 0xFF, _DATA, END_STREAM, stream_id),
+                    data,
+                )
+            )
+        )
+        return stream_id
+
+    def send_data(
+        self,
+        stream_id: int,
+        data: bytes | memoryview,
+        end_stream: bool = False,
+        pad_length: int | None = None,
+    ) -> None:
+        """Send one DATA frame; a body is queued as it is, behind its frame header."""
+        size = len(data)
+        stream = self._live.get(stream_id)
+        if (
+            stream is None
+            or pad_length is not None
+            or size > self.max_outbound_frame_size
+            or (size and size > stream.outbound_flow_control_window)
+            or (size and size > self.outbound_flow_control_window)
+            or not stream.may_send
+            or self.state_machine.state is not ConnectionState.CLIENT_OPEN
+        ):
+            super().send_data(stream_id, data, end_stream, pad_length)
+            return
+        stream.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+        flags = END_STREAM if end_stream else 0
+        self._output.append(_pack_header(size >> 8, size & 0xFF, _DATA, flags, stream_id))
+        if size:
+            self._output.append(data)
+        if end_stream:
+            machine = stream.state_machine
+            if machine.state is _OPEN:
+                machine.state = _HALF_CLOSED_LOCAL
+            else:
+                self._close(stream, StreamClosedBy.SEND_END_STREAM)
+
+    def _block(self, head: RequestHead, fields: Sequence[Field]) -> bytes | None:
+        """Return a request's field block, None where it has to go through the encoder."""
+        if (
+            self.state_machine.state is not ConnectionState.CLIENT_OPEN
+            or self.peer_last_stream_id is not None
+            or self.encoder.header_table.resized
+            or len(self.streams) >= self._stream_limit
+            or self.highest_outbound_stream_id >= self.HIGHEST_ALLOWED_STREAM_ID - 1
+        ):
+            return None
+        block = self._blocks.get(head)
+        if block is None:
+            if len(self._blocks) >= MAX_BLOCKS:
+                self._blocks.clear()
+            block = self._blocks[head] = self._stateless.encode(head.fields)
+        if fields:
+            block += self._stateless.encode(fields)
+        return block if len(block) <= self.max_outbound_frame_size else None
+
+    def _begin(self, head: RequestHead, state: StreamState) -> _Stream:
+        """Open a stream whose head is being queued."""
+        stream_id = self.highest_outbound_stream_id + 2
+        self.highest_outbound_stream_id = stream_id
+        stream = self._live[stream_id] = _Stream(
+            stream_id,
+            self.config,
+            self._windows,
+            self.max_outbound_frame_size,
+            head.method,
+            state,
+        )
+        return stream
+
+    @property
+    def new_stream_window(self) -> int:
+        """How many bytes may be sent at once on a stream that is opened now."""
+        return min(self.outbound_flow_control_window, self._windows[1])
+
+    # Receiving
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Take bytes from the peer; after a connection error they are ignored.
+
+        Raises:
+            ProtocolError: As in `Engine.receive`.
+        """
+        if self.state_machine.state is ConnectionState.CLOSED:
+            return
+        try:
+            self._receive(data)
+        except ProtocolError as error:
+            if not self.failed:
+                self._fail(error)
+            raise
+
+    def _receive(self, data: bytes | memoryview) -> None:
+        at, size = self._resume(data), len(data)
+        while size - at >= HEADER_LENGTH:
+            high, low, kind, flags, stream_id = _unpack_header(data, at)
+            length = high << 8 | low
+            start = at + HEADER_LENGTH
+            end = start + length
+            if kind == _DATA:
+                if self._take_data(data, start, length, flags, stream_id):
+                    at = end
+                    continue
+            elif end > size:
+                break
+            elif kind == _HEADERS:
+                if self._take_head(data, start, end, flags, stream_id):
+                    at = end
+                    continue
+            elif kind == _WINDOW_UPDATE and self._take_credit(data, start, length, stream_id):
+                at = end
+                continue
+            if end > size:
+                break
+            super().receive(data[at:end])
+            at = end
+            if not self._reader.at_boundary:
+                at = self._finish_frame(data, at)
+        if at < size:
+            super().receive(data[at:])
+
+    def _resume(self, data: bytes | memoryview) -> int:
+        """Go on with a frame that began in an earlier read; returns where the next one begins."""
+        if self._data_left:
+            return self._more_data(data)
+        reader = self._reader
+        if reader.started and reader.at_boundary:
+            return 0
+        if reader.started:
+            return self._finish_frame(data, 0)
+        super().receive(data)
+        return len(data)
+
+    def _finish_frame(self, data: bytes | memoryview, at: int) -> int:
+        """Give the reader no more than the frame, or field block, that it has begun."""
+        reader = self._reader
+        while at < len(data) and not reader.at_boundary:
+            end = at + reader.missing
+            super().receive(data[at:end])
+            at = end
+        return min(at, len(data))
+
+    def _take_data(
+        self, data: bytes | memoryview, start: int, length: int, flags: int, stream_id: int
+    ) -> bool:
+        """Take a plain DATA frame, or the part of it that is here; false for any other."""
+        stream = self._live.get(stream_id)
+        if stream is None or flags & ~END_STREAM:
+            return False
+        machine = stream.state_machine
+        state = machine.state
+        window, connection_window = stream.receive_window, self.connection_receive_window
+        total = stream._actual_content_length + length
+        expected = stream._expected_content_length
+        if (
+            (state is not _HALF_CLOSED_LOCAL and state is not _OPEN)
+            or not machine.headers_received
+            or length > window.current_window_size
+            or length > connection_window.current_window_size
+            or length > self._reader.max_frame_size
+            or (
+                expected is not None
+                and (total > expected or (flags & END_STREAM and total < expected))
+            )
+        ):
+            return False
+        window.current_window_size -= length
+        connection_window.current_window_size -= length
+        stream._actual_content_length = total
+        here = len(data) - start
+        if here < length:
+            self._data_stream, self._data_left = stream_id, length - here
+            self._data_end = bool(flags)
+            if here:
+                self._receiver.on_data(stream_id, _piece(data, start, start + here), here, False)
+            return True
+        if flags:
+            self._end(stream)
+        self._receiver.on_data(stream_id, _piece(data, start, start + length), length, bool(flags))
+        return True
+
+    def _more_data(self, data: bytes | memoryview) -> int:
+        """Deliver more of a DATA frame that was judged already; returns where it ends."""
+        take = min(self._data_left, len(data))
+        if not take:
+            return 0
+        self._data_left -= take
+        stream = self._live.get(self._data_stream)
+        if stream is None:
+            self._receiver.on_late_data(take)
+            return take
+        end = self._data_end and not self._data_left
+        if end:
+            self._end(stream)
+        self._receiver.on_data(self._data_stream, _piece(data, 0, take), take, end)
+        return take
+
+    def _take_head(
+        self, data: bytes | memoryview, start: int, end: int, flags: int, stream_id: int
+    ) -> bool:
+        """Take a response head that was seen before; false for any other, which is learnt."""
+        if flags & ~END_STREAM != END_HEADERS:
+            return False
+        block = bytes(data[start:end])
+        cache = self._heads
+        known = cache.get(block, self.decoder.generation)
+        if known is None:
+            super().receive(data[start - HEADER_LENGTH : end])
+            cache.learn(block, self.decoder)
+            return True
+        stream = self._live.get(stream_id)
+        return stream is not None and self._apply_head(stream, known, bool(flags & END_STREAM))
+
+    def _apply_head(self, stream: EngineStream, head: KnownHead, end_stream: bool) -> bool:
+        """Begin a response with a head that is known to be right; false where it may not be."""
+        status, fields, length = head
+        machine = stream.state_machine
+        if machine.headers_received or (
+            machine.state is not _HALF_CLOSED_LOCAL and machine.state is not _OPEN
+        ):
+            return False
+        if status in _NO_CONTENT or stream.request_method == b"HEAD":
+            length = 0
+        if length and end_stream:
+            return False
+        stream._expected_content_length = length
+        machine.headers_received = True
+        if end_stream:
+            self._end(stream)
+        self._receiver.on_head(stream.stream_id, status, fields, end_stream)
+        return True
+
+    def _take_credit(
+        self, data: bytes | memoryview, start: int, length: int, stream_id: int
+    ) -> bool:
+        """Take a WINDOW_UPDATE that breaks no rule; false for any other."""
+        if length != 4:
+            return False
+        increment = _unpack_u32(data, start)[0] & _MAX_WINDOW
+        if not increment:
+            return False
+        if stream_id:
+            stream = self._live.get(stream_id)
+            if stream is None or stream.outbound_flow_control_window + increment > _MAX_WINDOW:
+                return False
+            stream.outbound_flow_control_window += increment
+        elif self.outbound_flow_control_window + increment > _MAX_WINDOW:
+            return False
+        else:
+            self.outbound_flow_control_window += increment
+        self._receiver.on_window_update(stream_id)
+        return True
+
+    def _settings_changed(self) -> None:
+        """Keep the settings that every request needs where they cost one look-up."""
+        self._stream_limit = self.peer_stream_limit
+        self._windows = (
+            self.local_settings.initial_window_size,
+            self.remote_settings.initial_window_size,
+        )
+
+    # Streams
+
+    def _end(self, stream: EngineStream) -> None:
+        """Note the peer's END_STREAM."""
+        machine = stream.state_machine
+        if machine.state is _OPEN:
+            machine.state = _HALF_CLOSED_REMOTE
+        else:
+            self._close(stream, StreamClosedBy.RECV_END_STREAM)
+
+    def _close(self, stream: EngineStream, by: StreamClosedBy) -> None:
+        """Forget a stream that both sides have ended."""
+        machine = stream.state_machine
+        machine.state = _CLOSED
+        machine.stream_closed_by = by
+        del self._live[stream.stream_id]
+        self._closed_streams[stream.stream_id] = by
+
+
+def _piece(data: bytes | memoryview, start: int, end: int) -> bytes | memoryview:
+    """Cut a payload out of a read: small ones as bytes, large ones without a copy."""
+    if end - start > COPY_LIMIT:
+        return memoryview(data)[start:end]
+    return bytes(data[start:end])
