@@ -16,7 +16,7 @@ test: $(READY) ## run the whole suite twice: on uvloop, and on asyncio with debu
 	@echo "Pass 1 of 2: uvloop"
 	@$(RUN) -m pytest --loop uvloop
 	@echo "Pass 2 of 2: asyncio with debug on"
-	@PYTHONASYNCIODEBUG=1 $(RUN) -m pytest --loop asyncio
+	@$(RUN) -m pytest --loop asyncio --asyncio-debug
 
 lint: $(READY) ## check style (ruff) and types (mypy --strict)
 	@$(RUN) -m ruff check

@@ -10,6 +10,7 @@
 | `/headers`                     | the request's headers as a JSON list of pairs               |
 | `/status/<n>`                  | status n                                                    |
 | `/bytes/<n>`                   | n bytes of a known pattern                                  |
+| `/path/<anything>`             | that path                                                   |
 | `/tokens?count=&interval_ms=`  | server-sent events, one token each, one piece each          |
 | `/slow_read?pause_ms=`         | the length of the body, read with a pause after each piece  |
 | `/early`                       | 103 early hints, then 200, where the server can             |
@@ -156,6 +157,7 @@ class Worker:
             "headers": self.headers,
             "status": self.status,
             "bytes": self.numbered,
+            "path": self.path,
             "tokens": self.tokens,
             "slow_read": self.slow_read,
             "early": self.early,
@@ -224,6 +226,11 @@ class Worker:
         """Answer with the status that the path names."""
         await exchange.drain()
         await exchange.respond(int(exchange.scope["path"].rpartition("/")[2]))
+
+    async def path(self, exchange: Exchange) -> None:
+        """Answer with the path of the request."""
+        await exchange.drain()
+        await exchange.respond(200, exchange.scope["raw_path"])
 
     async def numbered(self, exchange: Exchange) -> None:
         """Answer with as many bytes as the path names."""

@@ -1,0 +1,90 @@
+"""What every test gets: the event loop that was asked for, the servers, and a look for leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Generator, Iterator, Mapping
+
+import hypothesis
+import pytest
+import pytest_asyncio
+
+from tests.leaks import LOOPS, LeakCheck, WatchedAsyncio, WatchedUvloop
+
+pytest_plugins = ["tests.peers.fixtures"]
+
+IN_CI = os.environ.get("CI") == "1"
+
+# A shared machine stalls now and then: a slow example is no finding.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, max_examples=200, derandomize=IN_CI, print_blob=True
+)
+hypothesis.settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=sorted(LOOPS),
+        default="uvloop",
+        help="the event loop under all async tests",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    debug = ", debug on" if config.getoption("asyncio_debug") else ""
+    return f"event loop: {config.getoption('loop')}{debug}"
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, object]:
+    name = config.getoption("loop")
+    return {name: LOOPS[name]}
+
+
+def pytest_collection_finish() -> None:
+    # What was imported stays for good: without it the collection after each test takes next to no
+    # time.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI=1 nothing may be missing: a skip is a failure."""
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where everything has to run: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a module that skips itself."""
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where everything has to run: {report.longrepr}"
+    return report
+
+
+@pytest_asyncio.fixture
+async def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An async test ends with no task, socket or timer of its own, and no error left unseen."""
+    if not pytest_asyncio.is_async_test(request.node):
+        yield
+        return
+    loop = request.getfixturevalue("_loop")
+    assert isinstance(loop, WatchedUvloop | WatchedAsyncio)
+    check = LeakCheck(loop)
+    yield
+    if leaks := check.leaks():
+        check.clear()
+        pytest.fail("the test left behind:\n" + "\n".join(leaks), pytrace=False)

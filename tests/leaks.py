@@ -1,0 +1,143 @@
+"""A look at what an async test leaves behind: tasks, sockets, timers, errors that nobody saw."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import stat
+import weakref
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import Any, TypeVarTuple
+
+import pytest
+import uvloop
+
+_Args = TypeVarTuple("_Args")
+
+TURNS = 100
+"""Turns of the loop in which what was closed may still be on its way out: a transport tells its
+protocol one turn later, one with TLS a few. Turns, not time: what needs longer is a leak."""
+
+
+class TimerLog:
+    """The timers that were asked of a loop, without keeping them alive."""
+
+    __slots__ = ("_timers",)
+
+    def __init__(self) -> None:
+        self._timers: list[weakref.ref[asyncio.TimerHandle]] = []
+
+    def add(self, timer: asyncio.TimerHandle) -> asyncio.TimerHandle:
+        """Note a timer that was just made."""
+        self._timers.append(weakref.ref(timer))
+        return timer
+
+    def live(self, now: float) -> list[asyncio.TimerHandle]:
+        """Those still to come at `now`, the loop's time in seconds."""
+        timers = (ref() for ref in self._timers)
+        return [t for t in timers if t is not None and not t.cancelled() and t.when() > now]
+
+
+class WatchedUvloop(uvloop.Loop):
+    """A uvloop that can tell its timers; `call_at` goes through `call_later` here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers = TimerLog()
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*_Args], object],
+        *args: *_Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.timers.add(super().call_later(delay, callback, *args, context=context))
+
+
+class WatchedAsyncio(asyncio.SelectorEventLoop):
+    """asyncio's own loop that can tell its timers; `call_later` goes through `call_at` here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers = TimerLog()
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Args], object],
+        *args: *_Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.timers.add(super().call_at(when, callback, *args, context=context))
+
+
+WatchedLoop = WatchedUvloop | WatchedAsyncio
+LOOPS: Mapping[str, Callable[[], WatchedLoop]] = {
+    "uvloop": WatchedUvloop,
+    "asyncio": WatchedAsyncio,
+}
+
+
+def open_sockets() -> set[str]:
+    """The process's open sockets, each with its descriptor and inode."""
+    found = set()
+    for name in os.listdir("/dev/fd"):
+        try:
+            status = os.fstat(int(name))
+        except OSError:  # the descriptor that listed the folder
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            found.add(f"socket {status.st_ino} (descriptor {name})")
+    return found
+
+
+class LeakCheck:
+    """Compares what is open on a loop with what was open when this was made.
+
+    All looks are taken while the loop stands: uvloop has sockets of its own while it runs.
+    """
+
+    def __init__(self, loop: WatchedLoop) -> None:
+        self._loop = loop
+        self._sockets = open_sockets()
+        self._complaints: list[str] = []
+        loop.set_exception_handler(self._complain)
+
+    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # As text: the context holds the task or transport, which must not live on for this.
+        self._complaints.append(f"{context['message']}: {context.get('exception')!r}")
+        if isinstance(context.get("exception"), pytest.fail.Exception):
+            # The test's time limit, raised from a signal while the loop had nothing to do: uvloop
+            # brings it here and would wait on.
+            loop.stop()
+
+    def leaks(self) -> list[str]:
+        """What the test left behind, after the loop had some turns to clear away."""
+        gc.collect()
+        for _ in range(TURNS):
+            if not (self._complaints or self._open()):
+                break
+            self._loop.run_until_complete(asyncio.sleep(0))
+        return [*self._complaints, *self._open()]
+
+    def clear(self) -> None:
+        """Cancel what is left, and forget the tasks that do not end of it.
+
+        Closing a loop waits for its tasks; a time limit that passed in the middle of a turn may
+        have lost the step that would end one, and the whole run would hang.
+        """
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        for _ in range(TURNS):
+            self._loop.run_until_complete(asyncio.sleep(0))
+        for task in asyncio.all_tasks(self._loop):
+            asyncio._unregister_task(task)
+
+    def _open(self) -> list[str]:
+        tasks = asyncio.all_tasks(self._loop)
+        timers = self._loop.timers.live(self._loop.time())
+        sockets = open_sockets() - self._sockets
+        return [f"still open: {thing}" for thing in (*tasks, *timers, *sorted(sockets))]
