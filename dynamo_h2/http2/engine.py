@@ -105,7 +105,9 @@ class Engine(Outbound):
         self._output.append(frame)
         self.queued_control += 1
         if self.queued_control > MAX_QUEUED_CONTROL:
-            raise PeerError("it asks and does not read", ErrorCodes.ENHANCE_YOUR_CALM)
+            raise PeerError(
+                f"{self.queued_control} answers that are not read", ErrorCodes.ENHANCE_YOUR_CALM
+            )
 
     def _receive_complete(self, header: FrameHeader, body: bytes) -> None:
         """Handle a frame that is right by itself; turn a stream error into RST_STREAM."""
