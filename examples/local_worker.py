@@ -51,6 +51,7 @@ def local_worker(
     port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", interface, "--http", "2"]
     command += ["--loop", "uvloop", "--workers", "1", "--log-level", "error"]
+    command += ["--workers-kill-timeout", "1"]  # a worker that has just started misses the signal
     command += ["--host", "127.0.0.1", "--port", str(port), *options, app]
     with process_group(command) as process:
         wait_for_port(process, port)
@@ -60,17 +61,17 @@ def local_worker(
 @contextlib.contextmanager
 def process_group(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command in a process group of its own, and ends the group afterwards."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=_die_with_parent(),
-    )
-    try:
+    with contextlib.ExitStack() as cleaning:
+        with _signals_held_back() as mask:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_in_child(mask),
+            )
+            cleaning.callback(_end, process)
         yield process
-    finally:
-        _end(process)
 
 
 def free_port() -> int:
@@ -95,6 +96,16 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
     raise RuntimeError(f"the worker did not listen within {START_TIMEOUT:.0f} s")
 
 
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[set[int]]:
+    """Delays Ctrl-C, which could else hit between a fork and the promise to clean up after it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Asks the process to stop; kills whatever is left of its group."""
     process.terminate()
@@ -108,16 +119,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """Returns what a child runs first to get SIGTERM when this process dies."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
+def _in_child(mask: set[int]) -> Callable[[], None]:
+    """Returns what a child runs first: it gets SIGTERM when this process dies (on Linux)."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
     parent = os.getpid()
 
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the kernel was asked
-            os._exit(1)
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # it died before the kernel was asked
+                os._exit(1)
 
-    return ask
+    return prepare
