@@ -70,17 +70,19 @@ def measure(arguments: argparse.Namespace, console: Console) -> Results:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
+        auto_refresh=False,  # a thread that draws would take its time from those who are measured
     ) as progress:
         bar = progress.add_task("starting …")
         done = iter(range(10**9))
 
         def on_turn(workload: str, client: str) -> None:
-            progress.update(bar, description=f"{workload}: {client}", completed=next(done))
+            text = f"{workload}: {client}"
+            progress.update(bar, description=text, completed=next(done), refresh=True)
 
         runner = Runner(adapters, workloads, settings, on_turn)
         progress.update(bar, total=runner.turns)
         results = runner.run()
-        progress.update(bar, completed=runner.turns, description="done")
+        progress.update(bar, completed=runner.turns, description="done", refresh=True)
     return results
 
 

@@ -11,7 +11,7 @@ is divided by stays the same, so a digest of this source stands in every result 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -292,7 +292,7 @@ class BareClient:
         stream.check(200, 202)
         return b"".join([data for data, _ in stream.chunks])
 
-    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncGenerator[bytes, None]:
         """Yields the body of a 200 response as it arrives."""
         known = self._prepared.get((method, url, len(body)))
         connection, head = known or await self._prepare(method, url, len(body))
