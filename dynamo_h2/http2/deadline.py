@@ -2,9 +2,10 @@
 
 The algorithm:
 
-1. Time is cut into ticks of 10 ms; a deadline belongs to the first tick that ends after it.
+1. Time is cut into ticks of 1/128 s; a deadline belongs to the first tick that ends after it.
 2. A tick is a dict of the entries that are due in it, so that adding and removing cost O(1).
-3. A heap holds the ticks, each once. Empty ticks are dropped when they reach the front.
+3. A heap holds the ticks, each once. Empty ticks are dropped when they reach the front, and all of
+   them when their number has doubled.
 4. Nothing fires early; what fires is at most one tick late. An entry whose deadline has moved on in
    the meantime is simply set again by its owner: most deadlines move away before they are due.
 
@@ -18,7 +19,12 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
-TICKS_PER_SECOND = 100
+# A power of two: multiplying and dividing by it is exact, so that a tick has ended at the very time
+# at which it said it would.
+TICKS_PER_SECOND = 128
+
+# Ticks that are kept, empty or not, before a look for empty ones pays.
+FEW_TICKS = 1024
 
 
 class Timed(Protocol):
@@ -34,11 +40,12 @@ T = TypeVar("T", bound=Timed)
 class Deadlines(Generic[T]):
     """The wheel of one connection."""
 
-    __slots__ = ("_heap", "_ticks")
+    __slots__ = ("_heap", "_many", "_ticks")
 
     def __init__(self) -> None:
         self._ticks: dict[int, dict[T, None]] = {}
         self._heap: list[int] = []
+        self._many = FEW_TICKS
 
     def set(self, entry: T, when: float) -> float:
         """Let ``entry`` expire at ``when`` (seconds), instead of any earlier setting of it.
@@ -51,6 +58,8 @@ class Deadlines(Generic[T]):
             self.discard(entry)
             entries = self._ticks.get(tick)
             if entries is None:
+                if len(self._heap) >= self._many:
+                    self._sweep()
                 entries = self._ticks[tick] = {}
                 heappush(self._heap, tick)
             entries[entry] = None
@@ -73,9 +82,16 @@ class Deadlines(Generic[T]):
     def expired(self, now: float) -> list[T]:
         """Take out and return all entries of the ticks that ended by ``now``."""
         out: list[T] = []
-        while self._heap and self._heap[0] <= now * TICKS_PER_SECOND:
+        last = now * TICKS_PER_SECOND
+        while self._heap and self._heap[0] <= last:
             entries = self._ticks.pop(heappop(self._heap))
             for entry in entries:
                 entry.tick = 0
             out.extend(entries)
         return out
+
+    def _sweep(self) -> None:
+        """Drop all empty ticks; a sorted list is a heap."""
+        self._ticks = {tick: entries for tick, entries in self._ticks.items() if entries}
+        self._heap = sorted(self._ticks)
+        self._many = max(FEW_TICKS, 2 * len(self._heap))
