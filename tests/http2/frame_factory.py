@@ -6,12 +6,13 @@ Nothing here uses the code under test to make or to read a frame.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import hpack
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
@@ -146,6 +147,17 @@ def bare(*pairs: tuple[int, int], streams: int = 0) -> H2Connection:
     return connection
 
 
+def bare_with(**values: int) -> H2Connection:
+    """Bare h2 whose local settings were replaced, after the peer has acknowledged them."""
+    connection = H2Connection(H2Configuration(client_side=True))
+    chosen = {SettingCodes[name]: value for name, value in values.items()}
+    connection.local_settings = Settings(client=True, initial_values=chosen)
+    connection.initiate_connection()
+    connection.receive_data(settings() + settings_ack())
+    connection.send_headers(1, GET, end_stream=True)
+    return connection
+
+
 def error_of(connection: H2Connection, data: bytes) -> int | None:
     """The code with which h2 or an engine gives the connection up, None when it does not."""
     try:
@@ -220,7 +232,12 @@ class Rig:
         config: The engine's.
         streams: How many GETs to send; their streams are 1, 3, 5, …
         pairs: The peer's SETTINGS; None when they have not arrived yet.
+
+    Attributes:
+        engine_class: Which engine; the fixture ``each_engine`` sets it.
     """
+
+    engine_class: ClassVar[type[Engine]] = Engine
 
     def __init__(
         self,
@@ -230,7 +247,7 @@ class Rig:
         pairs: tuple[tuple[int, int], ...] | None = (),
     ) -> None:
         self.recorder = Recorder()
-        self.engine = Engine(config or Http2Config(), self.recorder)
+        self.engine = self.engine_class(config or Http2Config(), self.recorder)
         self.engine.initiate()
         if pairs is not None:
             self.engine.receive(settings(*pairs) + settings_ack())

@@ -59,6 +59,8 @@ from tests.http2.frame_factory import (
     window_update,
 )
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 LARGEST = 2**31 - 1
 
 # Each is fed to an engine with stream 1 open, after the exchange of SETTINGS.
@@ -301,7 +303,7 @@ def test_the_first_flight_says_what_the_config_says() -> None:
         max_header_list_size=5000,
         header_table_size=1000,
     )
-    engine = Engine(config, Recorder())
+    engine = Rig.engine_class(config, Recorder())
     engine.initiate()
     (flight,) = engine.take_output()
     assert bytes(flight).startswith(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -321,7 +323,7 @@ def test_the_first_flight_says_what_the_config_says() -> None:
 
 
 def test_a_small_connection_window_needs_no_update_and_is_not_exceeded_later() -> None:
-    engine = Engine(Http2Config(initial_connection_window=1000), Recorder())
+    engine = Rig.engine_class(Http2Config(initial_connection_window=1000), Recorder())
     engine.initiate()
     assert [sent.kind for sent in parse(b"".join(engine.take_output()))] == [SETTINGS]
     window = engine.connection_receive_window
@@ -399,7 +401,7 @@ def test_a_receiver_may_end_the_connection() -> None:
         def on_ping(self) -> None:
             raise DenialOfServiceError("too many PINGs")
 
-    engine = Engine(Http2Config(), Strict())
+    engine = Rig.engine_class(Http2Config(), Strict())
     with pytest.raises(DenialOfServiceError):
         engine.receive(settings() + ping() + ping())
     *_, last = parse(b"".join(engine.take_output()))
@@ -446,7 +448,7 @@ def test_a_stream_error_after_the_receiver_reset_the_stream_is_said_once() -> No
 
 def test_the_names_of_h2_lead_to_the_same_place() -> None:
     recorder = Recorder()
-    engine = Engine(Http2Config(), recorder)
+    engine = Rig.engine_class(Http2Config(), recorder)
     engine.initiate_connection()
     engine.ping(bytes(8))
     everything = engine.data_to_send()

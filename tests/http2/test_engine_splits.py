@@ -1,18 +1,22 @@
-"""However bytes are cut on their way, the engine says and sends the same."""
+"""However bytes are cut on their way, both engines say and send the same."""
 
 from __future__ import annotations
 
 import itertools
 
 import hpack
+import pytest
 from h2.exceptions import ProtocolError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
+from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.headers import Field
 from tests.http2 import frame_factory as ff
+
+ENGINES = [Engine, FastEngine]
 
 CONFIG = Http2Config(
     max_frame_size=16_384,
@@ -121,13 +125,14 @@ def joined(calls: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     return out
 
 
-def outcome(pieces: list[bytes]) -> tuple[object, ...]:
+def outcome(engine_class: type[Engine], pieces: list[bytes]) -> tuple[object, ...]:
     """Everything that can be seen of an engine with three streams after it received ``pieces``."""
     recorder = ff.Recorder()
-    engine = Engine(CONFIG, recorder)
+    engine = engine_class(CONFIG, recorder)
     engine.initiate()
     for end_stream in (True, False, True):
         engine.open_stream(ff.request(), (), end_stream)
+    engine.take_output()
     error: tuple[int, str] | None = None
     for piece in pieces:
         try:
@@ -151,40 +156,46 @@ def outcome(pieces: list[bytes]) -> tuple[object, ...]:
         engine.outbound_flow_control_window,
         engine.connection_receive_window.current_window_size,
         list(engine.decoder.header_table.dynamic_entries),
-        list(engine.encoder.header_table.dynamic_entries),
+        engine.encoder.header_table_size,
     )
 
 
+@pytest.mark.parametrize("engine_class", ENGINES)
 @settings(max_examples=400, deadline=None)
-@given(conversations, st.lists(st.integers(0, 600), max_size=12))
+@given(conversation=conversations, cuts=st.lists(st.integers(0, 600), max_size=12))
 def test_any_split_of_what_is_received_has_the_same_result(
-    conversation: list[Action], cuts: list[int]
+    engine_class: type[Engine], conversation: list[Action], cuts: list[int]
 ) -> None:
     received = ff.settings() + encode(conversation)
     marks = sorted({0, len(received), *[cut % (len(received) + 1) for cut in cuts]})
     pieces = [received[start:end] for start, end in itertools.pairwise(marks)]
-    assert outcome(pieces) == outcome([received])
+    assert outcome(engine_class, pieces) == outcome(Engine, [received])
 
 
+@pytest.mark.parametrize("engine_class", ENGINES)
 @settings(max_examples=200, deadline=None)
-@given(conversations)
-def test_bytes_that_come_one_by_one_have_the_same_result(conversation: list[Action]) -> None:
+@given(conversation=conversations)
+def test_bytes_that_come_one_by_one_have_the_same_result(
+    engine_class: type[Engine], conversation: list[Action]
+) -> None:
     received = ff.settings() + encode(conversation)
-    assert outcome([received[at : at + 1] for at in range(len(received))]) == outcome([received])
+    pieces = [received[at : at + 1] for at in range(len(received))]
+    assert outcome(engine_class, pieces) == outcome(Engine, [received])
 
 
+@pytest.mark.parametrize("engine_class", ENGINES)
 @settings(max_examples=400, deadline=None)
 @given(
-    conversations,
-    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), max_size=4),
+    conversation=conversations,
+    damage=st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), max_size=4),
 )
 def test_broken_bytes_end_in_a_protocol_error_or_in_nothing(
-    conversation: list[Action], damage: list[tuple[int, int]]
+    engine_class: type[Engine], conversation: list[Action], damage: list[tuple[int, int]]
 ) -> None:
     received = bytearray(ff.settings() + encode(conversation))
     for place, value in damage:
         received[place % len(received)] = value
-    outcome([bytes(received)])
+    outcome(engine_class, [bytes(received)])
 
 
 def test_the_conversations_reach_every_kind_of_event() -> None:
@@ -194,7 +205,7 @@ def test_the_conversations_reach_every_kind_of_event() -> None:
     @settings(max_examples=400, deadline=None, database=None, derandomize=True)
     @given(conversations)
     def collect(conversation: list[Action]) -> None:
-        calls, error, *_ = outcome([ff.settings() + encode(conversation)])
+        calls, error, *_ = outcome(Engine, [ff.settings() + encode(conversation)])
         assert isinstance(calls, list)
         seen.update(call[0] for call in calls)
         seen.add("failed" if error else "went on")

@@ -10,7 +10,6 @@ import pytest
 from h2.exceptions import StreamClosedError
 
 from dynamo_h2.config import Http2Config
-from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.headers import Field
 from tests.http2.frame_factory import (
     CANCEL,
@@ -37,6 +36,8 @@ from tests.http2.frame_factory import (
     settings_ack,
     window_update,
 )
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 LENGTH_5: Field = (b"content-length", b"5")
 
@@ -387,7 +388,7 @@ def test_an_engine_is_freed_without_the_garbage_collector() -> None:
     gc.collect()
     gc.disable()
     try:
-        engine = Engine(Http2Config(), Recorder())
+        engine = Rig.engine_class(Http2Config(), Recorder())
         engine.initiate()
         gone = weakref.ref(engine)
         del engine
