@@ -18,7 +18,7 @@ never comes here.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
 # RFC 9113 §6.5.2: what the peer takes until its SETTINGS say otherwise.
@@ -31,8 +31,6 @@ class Sender(Protocol):
     stream_id: int
     queued: int
     """Body bytes that wait to be sent."""
-    in_ring: bool
-    """Whether it stands in the ring; written by the scheduler alone."""
 
     def take(self, limit: int, now: float) -> bytes | memoryview:
         """Take up to ``limit`` bytes off the queue."""
@@ -68,7 +66,8 @@ class Scheduler(Generic[R]):
     def __init__(self, quantum: int) -> None:
         self.quantum = quantum
         self.frame_limit = min(quantum, DEFAULT_MAX_FRAME_SIZE)
-        self._ring: deque[R] = deque()
+        # A deque could not let go of a sender in its midst.
+        self._ring: OrderedDict[R, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._ring)
@@ -79,29 +78,24 @@ class Scheduler(Generic[R]):
 
     def add(self, sender: R) -> None:
         """Put a sender that has bytes at the back of the ring, unless it stands in it."""
-        if sender.queued and not sender.in_ring:
-            sender.in_ring = True
-            self._ring.append(sender)
+        if sender.queued:
+            self._ring.setdefault(sender)
 
     def discard(self, sender: R) -> None:
-        """Forget a sender for good; it is skipped when its turn comes."""
-        sender.in_ring = False
+        """Forget a sender, if it stands in the ring."""
+        self._ring.pop(sender, None)
 
     def run(self, outlet: Outlet[R], budget: int, now: float) -> int:
         """Send about ``budget`` bytes, as far as windows allow; returns how many were queued."""
         ring = self._ring
         sent = 0
         while ring and sent < budget and outlet.connection_window > 0:
-            sender = ring.popleft()
-            if not sender.in_ring:
-                continue
+            sender, _ = ring.popitem(last=False)
             sent += self._turn(outlet, sender, now)
             if sender.queued and (
                 outlet.send_window(sender.stream_id) > 0 or outlet.connection_window <= 0
             ):
-                ring.append(sender)
-            else:
-                sender.in_ring = False
+                ring[sender] = None
         return sent
 
     def _turn(self, outlet: Outlet[R], sender: R, now: float) -> int:

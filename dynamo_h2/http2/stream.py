@@ -138,7 +138,6 @@ class SendHalf:
         "_waiter",
         "closed",
         "ended",
-        "in_ring",
         "progress_at",
         "queued",
         "stream_id",
@@ -156,7 +155,6 @@ class SendHalf:
     ) -> None:
         self.stream_id = stream_id
         self.queued = 0
-        self.in_ring = False
         self.ended = False
         self.closed = False
         self.progress_at = now
