@@ -5,50 +5,43 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, Unpack, runtime_checkable
 
-from dynamo_h2.call import Times
+from dynamo_h2.call import CallOptions, Times
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import ClientClosed, InvalidRequest, WrongEventLoop, status_error
-from dynamo_h2.exchange import BodyStream, Exchange
+from dynamo_h2.exchange import BodyStream, Exchange, Terms
 from dynamo_h2.http2.body import make_body
 from dynamo_h2.http2.headers import (
-    build_head,
+    HeaderChecker,
     content_length,
-    normalize_headers,
     normalize_trailers,
+    without_host,
 )
 from dynamo_h2.http2.stream import Need, Request
 from dynamo_h2.metrics import Counters, Stats
-from dynamo_h2.origin import parse_address
 from dynamo_h2.response import Headers, Response, StreamResponse
+from dynamo_h2.routes import Routes
 from dynamo_h2.transport.connect import Dialer
-from dynamo_h2.transport.pool import HostKey, Limits, Pool
+from dynamo_h2.transport.pool import Pool
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import timedelta
     from types import TracebackType
 
     from dynamo_h2.call import CallOptions
     from dynamo_h2.http2.body import BodySource, RequestBody
-    from dynamo_h2.http2.headers import Field, HeaderSource, RequestHead
-    from dynamo_h2.http2.stream import Stream
+    from dynamo_h2.http2.headers import Field, HeaderSource
     from dynamo_h2.origin import Target
 
     _HeadKey = tuple[str, Target, str | None, tuple[Field, ...], frozenset[bytes]]
 
 __all__ = ["HttpRequestClient", "RequestPlaneClient"]
 
-# How many addresses and heads are remembered: a front end has hundreds of workers and few
-# endpoints. Past the bound all are forgotten, which costs one look at each.
-_REMEMBERED = 4_096
-
 # Methods whose requests have a meaning for a body: an empty one is announced (RFC 9110 §8.6).
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-
-_OCTETS: Final[tuple[Field, ...]] = ((b"content-type", b"application/octet-stream"),)
 
 
 @runtime_checkable
@@ -98,16 +91,14 @@ class HttpRequestClient:
         headers: HeaderSource = None,
     ) -> None:
         self.config = Http2Config() if config is None else config
-        self._headers = normalize_headers(headers)
+        self._routes = Routes(headers)
+        self._checker = HeaderChecker()
         self._dialer = Dialer(self.config, ssl_context)
         self._counters = Counters()
         self._closed = False
         self._times = Times.of(self.config)
-        self._clock: Callable[[], float] = monotonic  # the loop's, once there is one
+        self._terms = Terms(self._counters, monotonic, self.config.max_retries)
         self._pool: Pool | None = None
-        self._targets: dict[str, Target] = {}
-        self._heads: dict[_HeadKey, RequestHead] = {}
-        self._names = {name for name, _ in (*self._headers, *_OCTETS)}
 
     @classmethod
     def with_config(
@@ -219,8 +210,9 @@ class HttpRequestClient:
             InvalidRequest: The request cannot be sent as it is.
             TransportError: There is no answer; ``processed`` says whether there was an effect.
         """
-        exchange = self._exchange("POST", address, headers, payload, options, base=_OCTETS)
-        stream = await self._complete(exchange)
+        exchange = self._exchange("POST", address, headers, payload, options, octets=True)
+        stream = await exchange.run(Need.DONE)
+        await self._complete(exchange)
         body = stream.body()
         if 200 <= stream.status <= 299:
             return body
@@ -255,14 +247,15 @@ class HttpRequestClient:
         exchange = self._exchange(
             method, url, headers, body, options, trailers=trailers, informational=on_informational
         )
-        stream = await self._complete(exchange)
+        stream = await exchange.run(Need.DONE)
+        now = await self._complete(exchange)
         return Response(
             stream.status,
             Headers(stream.fields),
             stream.body(),
             trailers=Headers(stream.trailers),
-            elapsed=exchange.elapsed,
-            attempts=tuple(exchange.attempts),
+            elapsed=now - exchange.started,
+            attempts=exchange.attempts(now),
         )
 
     def stream(
@@ -304,17 +297,18 @@ class HttpRequestClient:
             informational=on_informational,
             buffered=False,
         )
-        return StreamContext(exchange, self._counters, self.config.max_response_size)
+        return StreamContext(exchange, self._terms, self.config.max_response_size)
 
     # Inside.
 
-    async def _complete(self, exchange: Exchange) -> Stream:
-        """Run a request to its end."""
-        stream = await exchange.run(Need.DONE)
-        await exchange.stop_pump()
+    async def _complete(self, exchange: Exchange) -> float:
+        """Count a request that is over; returns the present, in seconds."""
+        if exchange.pumping:
+            await exchange.stop_pump()
+        now = self._terms.clock()
         self._counters.responses += 1
-        self._counters.add_latency(exchange.elapsed)
-        return stream
+        self._counters.add_latency(now - exchange.started)
+        return now
 
     def _exchange(
         self,
@@ -324,25 +318,41 @@ class HttpRequestClient:
         source: BodySource,
         options: CallOptions,
         *,
-        base: tuple[Field, ...] = (),
+        octets: bool = False,
         trailers: HeaderSource = None,
         informational: Callable[[int, Headers], None] | None = None,
         buffered: bool = True,
     ) -> Exchange:
         """Check everything that a call says, and make of it what is sent."""
         pool = self._open_pool()
-        times = self._times.overridden(options) if options else self._times
-        target = self._target(url)
-        fields = normalize_headers(headers) if headers else ()
-        body = make_body(source)
-        head, fields = self._head(method, target, options.get("authority"), base, fields)
+        times = self._times
+        fields = self._checker.normalize(headers) if headers else ()
+        if options:
+            times = times.overridden(options)
+            authority = options.get("authority")
+            name = options.get("server_hostname")
+            route = self._routes.find(pool, method, url, fields, octets, authority, name)
+        else:
+            route = self._routes.find(pool, method, url, fields, octets)
+        if fields:
+            fields = without_host(fields, route.head.fields[2][1])
+        # Bytes, by far the most common, need none of what a body can be.
+        body: RequestBody | None = None
+        data: bytes | memoryview | None
+        if isinstance(source, bytes):
+            data = source
+        else:
+            body = make_body(source)
+            data = body.data
+        now = self._terms.clock()
         request = Request(
-            head,
-            _with_length(method, fields, body),
-            body.data,
-            upload=body.data is None,
-            mutable=isinstance(body.data, memoryview) and not body.data.readonly,
+            route.head,
+            _with_length(method, fields, data, body),
+            data,
+            upload=data is None,
+            mutable=body is not None and body.mutable,
             limit=self.config.max_response_size if buffered else None,
+            deadline=now + times.timeout,
             read_timeout=times.read_timeout,
             write_timeout=times.write_timeout,
         )
@@ -350,57 +360,9 @@ class HttpRequestClient:
             request.trailers = normalize_trailers(trailers)
         if informational is not None:
             request.on_informational = _with_headers(informational)
-        now = self._clock()
-        request.deadline = now + times.timeout
         if not buffered and times.timeout != inf:
             request.head_budget = times.timeout
-        return Exchange(
-            pool.host(HostKey(target.origin, options.get("server_hostname"))),
-            request,
-            body,
-            Limits(request.deadline, times.pool_timeout, times.connect_timeout),
-            self.config.max_retries,
-            self._counters,
-            self._clock,
-        )
-
-    def _target(self, url: str) -> Target:
-        target = self._targets.get(url)
-        if target is None:
-            if len(self._targets) >= _REMEMBERED:
-                self._targets.clear()
-            target = self._targets[url] = parse_address(url)
-        return target
-
-    def _head(
-        self,
-        method: str,
-        target: Target,
-        authority: str | None,
-        base: tuple[Field, ...],
-        fields: tuple[Field, ...],
-    ) -> tuple[RequestHead, tuple[Field, ...]]:
-        """The part of the head that repeats, which is remembered, and the part that does not."""
-        own = {name for name, _ in fields}
-        if b"host" in own:
-            defaults = _without(base + self._headers, own)
-            return self._build(method, target, authority, defaults + fields), ()
-        key = (method, target, authority, base, frozenset(own & self._names))
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) >= _REMEMBERED:
-                self._heads.clear()
-            defaults = _without(base, {name for name, _ in self._headers}) + self._headers
-            head = self._build(method, target, authority, _without(defaults, own))
-            self._heads[key] = head
-        return head, fields
-
-    def _build(
-        self, method: str, target: Target, authority: str | None, fields: Sequence[Field]
-    ) -> RequestHead:
-        origin = target.origin
-        name = origin.authority if authority is None else authority
-        return build_head(method, origin.scheme, name, target.path, fields)
+        return Exchange(self._terms, route.host, request, body, times, now)
 
     def _open_pool(self) -> Pool:
         """The pool, made in the loop that first asks for it.
@@ -414,7 +376,7 @@ class HttpRequestClient:
             raise ClientClosed("client is closed", processed=False)
         if pool is None:
             pool = self._pool = Pool(self.config, self._dialer, self._counters)
-            self._clock = pool.loop.time
+            self._terms = self._terms._replace(clock=pool.loop.time)
         elif pool.loop is not asyncio.get_running_loop():
             raise WrongEventLoop(
                 "this client's connections belong to another event loop: make one client per loop"
@@ -425,11 +387,11 @@ class HttpRequestClient:
 class StreamContext:
     """A response that is read as it arrives; entered once."""
 
-    __slots__ = ("_body", "_counters", "_exchange", "_max_size")
+    __slots__ = ("_body", "_exchange", "_max_size", "_terms")
 
-    def __init__(self, exchange: Exchange, counters: Counters, max_size: int) -> None:
+    def __init__(self, exchange: Exchange, terms: Terms, max_size: int) -> None:
         self._exchange = exchange
-        self._counters = counters
+        self._terms = terms
         self._max_size = max_size
         self._body: BodyStream | None = None
 
@@ -437,15 +399,16 @@ class StreamContext:
         """Send the request, and wait for the head of the response."""
         exchange = self._exchange
         stream = await exchange.run(Need.HEAD)
-        self._counters.add_latency(exchange.elapsed)
-        self._body = BodyStream(exchange, stream, self._counters)
+        now = self._terms.clock()
+        self._terms.counters.add_latency(now - exchange.started)
+        self._body = BodyStream(exchange, stream, self._terms.counters)
         return StreamResponse(
             stream.status,
             Headers(stream.fields),
             self._body,
             max_size=self._max_size,
-            elapsed=exchange.elapsed,
-            attempts=tuple(exchange.attempts),
+            elapsed=now - exchange.started,
+            attempts=exchange.attempts(now),
         )
 
     async def __aexit__(
@@ -459,29 +422,29 @@ class StreamContext:
         assert body is not None
         try:
             if kind is None and body.complete:
-                await exchange.wait(Need.DONE)  # what is left of the request's body
+                await exchange.wait_until_sent()
         finally:
             body.closed = True
             await exchange.close()
 
 
-def _without(fields: Sequence[Field], names: set[bytes]) -> tuple[Field, ...]:
-    """The fields whose names are not among ``names``."""
-    return tuple([field for field in fields if field[0] not in names])
-
-
-def _with_length(method: str, fields: tuple[Field, ...], body: RequestBody) -> tuple[Field, ...]:
+def _with_length(
+    method: str,
+    fields: tuple[Field, ...],
+    data: bytes | memoryview | None,
+    body: RequestBody | None,
+) -> tuple[Field, ...]:
     """Announce the length of the body, where it is known and not announced.
 
     Raises:
         InvalidRequest: Another length is announced.
     """
-    declared = content_length(fields)
-    length = body.length
+    declared = content_length(fields) if fields else None
+    length = len(data) if data is not None else body.length if body is not None else None
     if declared is None:
         if length or (length == 0 and method in _WITH_BODY):
             return (*fields, (b"content-length", b"%d" % length))
-    elif length is None:
+    elif length is None and body is not None:
         body.length = declared  # held against what is sent
     elif length != declared:
         raise InvalidRequest(

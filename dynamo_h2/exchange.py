@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamo_h2.errors import InvalidRequest, TransportError
 from dynamo_h2.http2.stream import Need
@@ -20,65 +20,74 @@ from dynamo_h2.transport.retry import may_retry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dynamo_h2.call import Times
     from dynamo_h2.http2.body import RequestBody
     from dynamo_h2.http2.connection import Connection
     from dynamo_h2.http2.stream import Request, SendHalf, Stream
     from dynamo_h2.metrics import Counters
-    from dynamo_h2.transport.pool import HostPool, Limits
+    from dynamo_h2.transport.pool import HostPool
     from dynamo_h2.transport.protocol import ClientProtocol
+
+
+class Terms(NamedTuple):
+    """What is the same for all requests of a client.
+
+    Args:
+        counters: Where requests, retries and errors are counted.
+        clock: The loop's clock, in seconds.
+        max_retries: How many further attempts a request may have.
+    """
+
+    counters: Counters
+    clock: Callable[[], float]
+    max_retries: int
 
 
 class Exchange:
     """A request on its way.
 
     Args:
+        terms: Those of its client.
         host: The connections it may use.
         request: What is asked, the same for each attempt.
-        body: Its body.
-        limits: How long it may wait for a slot.
-        max_retries: How many further attempts there may be.
-        counters: Where attempts, retries and errors are counted.
+        body: Its body where it has to be iterated, or may not be sent twice.
+        times: How long things may take.
+        now: The present, in seconds.
     """
 
     __slots__ = (
         "_body",
-        "_clock",
-        "_counters",
         "_host",
-        "_limits",
-        "_max_retries",
         "_protocol",
         "_pump",
         "_request",
-        "attempts",
-        "elapsed",
+        "_terms",
+        "_times",
+        "failures",
+        "last_began",
         "started",
         "stream",
     )
 
     def __init__(
         self,
+        terms: Terms,
         host: HostPool,
         request: Request,
-        body: RequestBody,
-        limits: Limits,
-        max_retries: int,
-        counters: Counters,
-        clock: Callable[[], float],
+        body: RequestBody | None,
+        times: Times,
+        now: float,
     ) -> None:
+        self._terms = terms
         self._host = host
         self._request = request
         self._body = body
-        self._limits = limits
-        self._max_retries = max_retries
-        self._counters = counters
-        self._clock = clock
+        self._times = times
         self._protocol: ClientProtocol | None = None
         self._pump: asyncio.Task[None] | None = None
         self.stream: Stream | None = None
-        self.started = clock()
-        self.elapsed = 0.0
-        self.attempts: list[Attempt] = []
+        self.started = self.last_began = now
+        self.failures: list[Attempt] = []
 
     async def run(self, need: Need) -> Stream:
         """Send the request, again where that is safe, until ``need`` is met.
@@ -86,77 +95,103 @@ class Exchange:
         Raises:
             TransportError: The last attempt failed and may not be followed by another.
         """
-        while True:
-            began = self._clock()
-            error = await self._attempt(need, began)
-            stream = self.stream
-            self.attempts.append(
-                Attempt(
-                    self._host.name,
-                    None if stream is None else stream.stream_id,
-                    error,
-                    self._clock() - began,
-                )
-            )
-            if error is None:
-                assert stream is not None
-                self.elapsed = self._clock() - self.started
-                return stream
-            if not self._again(error):
-                self._counters.errors += 1
-                self._tell_attempts(error)
-                raise error
-            self._counters.retries += 1
-
-    async def _attempt(self, need: Need, now: float) -> BaseException | None:
-        """Send it once; returns what went wrong."""
         request = self._request
-        self.stream = None
-        try:
-            opened = self._host.try_open(request, now)
-            if opened is None:
-                opened = await self._host.open(request, self._limits)
-        except TransportError as failure:
-            return failure
-        self._protocol, stream = opened
-        self.stream = stream
-        self._counters.requests += 1
-        if request.upload:
-            self._pump = asyncio.get_running_loop().create_task(
-                _feed(self._protocol.connection, stream, self._body, self._clock)
-            )
-        try:
-            await self.wait(need)
-        except BaseException:
-            await self.close()
-            raise
-        error = stream.error
-        if error is None or (need is Need.HEAD and stream.status):
-            return None
-        await self.stop_pump()
-        return error
+        while True:
+            now = self.last_began
+            self.stream = None
+            try:
+                opened = self._host.try_open(request, now)
+                if opened is None:
+                    opened = await self._host.open(request, self._times, request.deadline)
+                self._protocol, stream = opened
+                self.stream = stream
+                self._terms.counters.requests += 1
+                if request.upload:
+                    self._start_pump(stream)
+                while not stream.has(need):
+                    await stream.wait(need, now)
+            except TransportError as failure:
+                error: BaseException | None = failure
+            except BaseException:
+                await self.close()
+                raise
+            else:
+                error = stream.error
+                if error is None or (need is Need.HEAD and stream.status):
+                    return stream
+            assert error is not None
+            await self._failed(error)
 
-    async def wait(self, need: Need) -> None:
-        """Wait until the stream has what is needed, has ended, or has failed."""
+    async def _failed(self, error: BaseException) -> None:
+        """Make ready for another attempt.
+
+        Raises:
+            BaseException: The error itself, where there may be none.
+        """
+        await self.stop_pump()
+        terms, now = self._terms, self._terms.clock()
+        self.failures.append(self._attempt(error, now))
+        if not may_retry(
+            error,
+            replayable=self._body is None or self._body.available,
+            retries=len(self.failures) - 1,
+            max_retries=terms.max_retries,
+            deadline=self._request.deadline,
+            now=now,
+        ):
+            terms.counters.errors += 1
+            for number, attempt in enumerate(self.failures[:-1], 1):
+                error.add_note(f"attempt {number}: {attempt.error}")
+            raise error
+        terms.counters.retries += 1
+        self.last_began = now
+
+    def attempts(self, now: float) -> tuple[Attempt, ...]:
+        """What was tried until ``now`` (seconds), the attempt that succeeded last."""
+        return (*self.failures, self._attempt(None, now))
+
+    def _attempt(self, error: BaseException | None, now: float) -> Attempt:
+        stream_id = None if self.stream is None else self.stream.stream_id
+        return Attempt(self._host.name, stream_id, error, now - self.last_began)
+
+    async def wait_for_data(self) -> None:
+        """Wait until more of the body is there, or will never be."""
         stream, protocol = self.stream, self._protocol
         assert stream is not None
         assert protocol is not None
-        while not stream.has(need):
-            now = self._clock()
-            future = stream.wait(need, now)
-            protocol.connection.wait_until(stream, now)
-            await future
+        now = self._terms.clock()
+        future = stream.wait(Need.DATA, now)
+        protocol.connection.wait_until(stream, now)
+        await future
+
+    async def wait_until_sent(self) -> None:
+        """Wait until the request's body is out, or is wanted no more."""
+        stream = self.stream
+        assert stream is not None
+        while not stream.has(Need.DONE):
+            await stream.wait(Need.DONE, self._terms.clock())
+
+    @property
+    def pumping(self) -> bool:
+        """Whether a task feeds the request's body."""
+        return self._pump is not None
+
+    def _start_pump(self, stream: Stream) -> None:
+        assert self._protocol is not None
+        assert self._body is not None
+        feeding = _feed(self._protocol.connection, stream, self._body, self._terms.clock)
+        self._pump = asyncio.get_running_loop().create_task(feeding)
 
     async def close(self) -> None:
         """Give up what is not finished: RST_STREAM for the stream, and the end of its task."""
         if self.stream is not None and self._protocol is not None:
-            self._protocol.connection.cancel(self.stream, self._clock())
+            self._protocol.connection.cancel(self.stream, self._terms.clock())
         await self.stop_pump()
 
     def cancel(self) -> None:
         """Reset the stream now, without waiting for its task."""
         if self.stream is not None and self._protocol is not None:
-            self._protocol.connection.cancel(self.stream, self._clock())
+            self._protocol.connection.cancel(self.stream, self._terms.clock())
         if self._pump is not None:
             self._pump.cancel()
 
@@ -166,20 +201,6 @@ class Exchange:
         if pump is not None:
             pump.cancel()
             await asyncio.wait([pump])
-
-    def _again(self, error: BaseException) -> bool:
-        return may_retry(
-            error,
-            replayable=self._body.available,
-            retries=len(self.attempts) - 1,
-            max_retries=self._max_retries,
-            deadline=self._limits.deadline,
-            now=self._clock(),
-        )
-
-    def _tell_attempts(self, error: BaseException) -> None:
-        for number, attempt in enumerate(self.attempts[:-1], 1):
-            error.add_note(f"attempt {number}: {attempt.error}")
 
 
 class BodyStream:
@@ -206,8 +227,8 @@ class BodyStream:
 
     @property
     def trailers(self) -> Headers:
-        """The trailer fields; empty until the end."""
-        return Headers(self._stream.trailers)
+        """The trailer fields; empty until the response was read to its end."""
+        return Headers(self._stream.trailers if self._ended else ())
 
     async def read(self) -> bytes:
         """Wait for the next chunk; ``b""`` at the end.
@@ -229,7 +250,7 @@ class BodyStream:
                     self._ended = True
                     self._counters.errors += 1
                 raise stream.error
-            await self._exchange.wait(Need.DATA)
+            await self._exchange.wait_for_data()
         raise RuntimeError("the response was closed before it was read to its end")
 
     def cancel(self) -> None:

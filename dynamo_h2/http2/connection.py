@@ -76,6 +76,11 @@ class Connection:
         make_future: Makes a future, only when somebody waits.
         jitter: A number in 0…1, drawn once for this connection.
         now: The present, in seconds of a monotonic clock.
+
+    Attributes:
+        streams: Those that are open, by their identifiers.
+        capacity: How many there may be at once; at most 100 until the peer's SETTINGS arrive.
+        usable: Whether it takes new streams at all.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Connection:
         self.origin = origin
         self.streams: dict[int, Stream] = {}
         self.ready = False
+        self.usable = True
         self.draining = False
         self.closed = False
         self.dead = False
@@ -107,6 +113,7 @@ class Connection:
         self._written_id = 0
         self._direct = 0
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
+        self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
         self._scheduler: Scheduler[SendHalf] = Scheduler(config.send_quantum)
         self._deadlines: Deadlines[Stream] = Deadlines()
         self._flood = FloodGuard(now)
@@ -128,14 +135,9 @@ class Connection:
         self._changed()
 
     @property
-    def capacity(self) -> int:
-        """How many streams it may carry at once (100 until the peer's SETTINGS arrive)."""
-        return min(self._config.max_concurrent_streams, self._engine.peer_stream_limit)
-
-    @property
-    def usable(self) -> bool:
-        """Whether it takes new streams at all."""
-        return not (self.draining or self.closed)
+    def has_output(self) -> bool:
+        """Whether ``data_to_send`` may have something."""
+        return self._engine.has_output or len(self._scheduler) > 0
 
     @property
     def queued_control(self) -> int:
@@ -152,6 +154,7 @@ class Connection:
         self.now = now
         if self.usable:
             self.draining = True
+            self.usable = False
             self._on_state(State.DRAINING)
             self._close_when_drained()
 
@@ -268,7 +271,7 @@ class Connection:
         engine = self._engine
         out = engine.take_output()
         self._direct = 0
-        if self._scheduler:
+        if len(self._scheduler):
             room = budget - sum(map(len, out))
             if room > 0 and self._scheduler.run(self, room, now):
                 out += engine.take_output()
@@ -356,6 +359,7 @@ class Connection:
         """The peer's SETTINGS were applied."""
         self._flood.count(Idle.SETTINGS, self.now)
         engine = self._engine
+        self.capacity = min(self._config.max_concurrent_streams, engine.peer_stream_limit)
         self._scheduler.peer_frame_size(engine.max_outbound_frame_size)
         if engine.remote_settings.initial_window_size > previous_initial_window:
             for stream in self.streams.values():
@@ -710,6 +714,7 @@ class Connection:
         if self.closed and not self.streams:
             return
         self.closed = True
+        self.usable = False
         self._settings_due = inf
         self.failure = make_error
         for stream in list(self.streams.values()):

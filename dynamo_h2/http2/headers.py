@@ -21,6 +21,7 @@ __all__ = [
     "SENSITIVE",
     "VOLATILE",
     "Field",
+    "HeaderChecker",
     "HeaderSource",
     "Malformed",
     "RequestHead",
@@ -31,6 +32,7 @@ __all__ = [
     "normalize_headers",
     "normalize_trailers",
     "response_content_length",
+    "without_host",
 ]
 
 Field: TypeAlias = tuple[bytes, bytes]
@@ -125,6 +127,12 @@ _INBOUND_VALUE = re.compile(rb"(?:[^\0\r\n\t ](?:[^\0\r\n]*[^\0\r\n\t ])?)?")
 _QUOTED = 80
 
 
+# Fields that are known to be right, and the longest value of one (bytes): past the bound all are
+# forgotten.
+_KEPT_FIELDS = 1_024
+_KEPT_VALUE = 1_024
+
+
 class Malformed(Exception):
     """A received message breaks RFC 9113 §8.1.1: an error of its stream and of no other."""
 
@@ -164,6 +172,44 @@ def normalize_headers(headers: HeaderSource) -> tuple[Field, ...]:
             if lengths > 1 or not _LENGTH.fullmatch(value):
                 raise _refused(name, value, "one number of bytes, in digits")
     return fields
+
+
+class HeaderChecker:
+    """`normalize_headers` with a memory: a field that repeats is checked once.
+
+    Fields that differ in every request are not kept.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[object, Field] = {}
+
+    def normalize(self, headers: HeaderSource) -> tuple[Field, ...]:
+        """Do what `normalize_headers` does.
+
+        Raises:
+            InvalidRequest: A field may not be sent.
+        """
+        if headers is None:
+            return ()
+        pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+        known = self._known
+        try:
+            fields = tuple([known.get(pair) or self._check(pair) for pair in pairs])
+        except TypeError:  # a pair that cannot be hashed, and so is none
+            return normalize_headers(pairs)
+        if len(fields) > 1 and [name for name, _ in fields].count(b"content-length") > 1:
+            return normalize_headers(pairs)
+        return fields
+
+    def _check(self, pair: tuple[str | bytes, str | bytes]) -> Field:
+        (field,) = normalize_headers((pair,))
+        if field[0] not in VOLATILE and len(field[1]) <= _KEPT_VALUE:
+            if len(self._known) >= _KEPT_FIELDS:
+                self._known.clear()
+            self._known[pair] = field
+        return field
 
 
 def normalize_trailers(trailers: HeaderSource) -> tuple[Field, ...]:
@@ -207,7 +253,7 @@ def build_head(
     )
     if method == "CONNECT":
         raise _refused(b":method", b"CONNECT", "any method but CONNECT")
-    return RequestHead(pseudo + _without_host(fields, pseudo[2][1]), pseudo[0][1])
+    return RequestHead(pseudo + without_host(fields, pseudo[2][1]), pseudo[0][1])
 
 
 def content_length(fields: Iterable[Field]) -> int | None:
@@ -293,7 +339,12 @@ def _path(path: str, method: str) -> bytes:
     return _pseudo(":path", path, _PATH, allowed)
 
 
-def _without_host(fields: Iterable[Field], authority: bytes) -> tuple[Field, ...]:
+def without_host(fields: Iterable[Field], authority: bytes) -> tuple[Field, ...]:
+    """Leave out a ``host`` field, which must say the same as ``:authority`` (RFC 9113 §8.3.1).
+
+    Raises:
+        InvalidRequest: It says something else.
+    """
     kept = []
     for name, value in fields:
         if name != b"host":

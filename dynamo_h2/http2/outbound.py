@@ -111,6 +111,11 @@ class Outbound(H2Connection):
         return self.state_machine.state is ConnectionState.CLOSED
 
     @property
+    def has_output(self) -> bool:
+        """Whether `take_output` would return anything."""
+        return bool(self._output)
+
+    @property
     def open_streams(self) -> int:
         """The number of streams that are open on at least one side."""
         return len(self.streams)

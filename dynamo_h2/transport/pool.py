@@ -35,6 +35,7 @@ from dynamo_h2.transport.connect import dial_may_be_retried
 from dynamo_h2.transport.protocol import CLOSE_TIMEOUT, ClientProtocol
 
 if TYPE_CHECKING:
+    from dynamo_h2.call import Times
     from dynamo_h2.config import Http2Config
     from dynamo_h2.http2.stream import Request, Stream
     from dynamo_h2.metrics import Counters, Stats
@@ -49,21 +50,6 @@ HEALTH_WINDOW = 60.0
 
 # Hosts that were not used for HEALTH_WINDOW are looked for each time this many have been added.
 FORGET_EVERY = 64
-
-
-class Limits(NamedTuple):
-    """How long a request may wait for a slot.
-
-    Args:
-        deadline: When the request ends, in the loop's seconds.
-        pool: The longest wait for a slot, in seconds.
-        connect: The longest wait for a connection where the host has none, in seconds; None leaves
-            that to the dial itself.
-    """
-
-    deadline: float = inf
-    pool: float = inf
-    connect: float | None = None
 
 
 class HostKey(NamedTuple):
@@ -91,6 +77,7 @@ class HostPool:
         self.name = str(key.origin)
         self.used_at = pool.loop.time()
         self.failed = False
+        self.forgotten = False
         self.connections: list[ClientProtocol] = []
         self._pool = pool
         self._config = pool.config
@@ -112,15 +99,26 @@ class HostPool:
         if protocol is None:
             return None
         self.used_at = now
-        return protocol, protocol.connection.open_stream(request, now)
+        stream = protocol.connection.open_stream(request, now)
+        if len(protocol.connection.streams) == 1:
+            # Nothing else is under way, so nothing is gained by waiting for the turn to end.
+            protocol.flush()
+        return protocol, stream
 
-    async def open(self, request: Request, limits: Limits) -> tuple[ClientProtocol, Stream]:
+    async def open(
+        self, request: Request, times: Times, deadline: float
+    ) -> tuple[ClientProtocol, Stream]:
         """Start a request as soon as there is a slot.
+
+        Args:
+            request: What to send.
+            times: How long it may wait.
+            deadline: When the request ends, in the loop's seconds.
 
         Raises:
             TransportError: No slot in time, or no connection; ``processed`` is False.
         """
-        protocol = await self._acquire(limits)
+        protocol = await self._acquire(times, deadline)
         protocol.reserved -= 1
         now = self.used_at = self._loop.time()
         return protocol, protocol.connection.open_stream(request, now)
@@ -136,12 +134,12 @@ class HostPool:
 
     # Waiting.
 
-    async def _acquire(self, limits: Limits) -> ClientProtocol:
+    async def _acquire(self, times: Times, deadline: float) -> ClientProtocol:
         """Wait in line for a slot; it comes reserved."""
         waiter: asyncio.Future[ClientProtocol] = self._loop.create_future()
         self._waiters.append(waiter)
         self._serve()
-        timer = None if waiter.done() else self._watch(waiter, limits)
+        timer = None if waiter.done() else self._watch(waiter, times, deadline)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -155,16 +153,17 @@ class HostPool:
                 timer.cancel()
 
     def _watch(
-        self, waiter: asyncio.Future[ClientProtocol], limits: Limits
+        self, waiter: asyncio.Future[ClientProtocol], times: Times, deadline: float
     ) -> asyncio.TimerHandle | None:
         """Let a waiter fail when the first of its limits passes."""
         now = self._loop.time()
         kind: type[TransportError] = RequestTimeout
-        when = limits.deadline
-        if now + limits.pool < when:
-            kind, when = PoolTimeout, now + limits.pool
-        if limits.connect is not None and not self.connections and now + limits.connect < when:
-            kind, when = ConnectTimeout, now + limits.connect
+        when = deadline
+        if now + times.pool_timeout < when:
+            kind, when = PoolTimeout, now + times.pool_timeout
+        connect = times.connect_timeout
+        if connect is not None and not self.connections and now + connect < when:
+            kind, when = ConnectTimeout, now + connect
         if when == inf:
             return None
         return self._loop.call_at(when, self._give_up, waiter, kind)
@@ -188,7 +187,7 @@ class HostPool:
     def _choose(self) -> ClientProtocol | None:
         """The least loaded connection with a free slot."""
         best: ClientProtocol | None = None
-        least = inf
+        least = inf  # of the loads
         for protocol in self.connections:
             load = protocol.load
             if load < least and load < protocol.connection.capacity:
@@ -415,4 +414,5 @@ class Pool:
         since = self.loop.time() - HEALTH_WINDOW
         for key, host in list(self._hosts.items()):
             if host.unused and host.used_at < since:
+                host.forgotten = True
                 del self._hosts[key]

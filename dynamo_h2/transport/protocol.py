@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -74,7 +75,7 @@ class ClientProtocol(asyncio.Protocol):
             config,
             origin=origin,
             on_output=self.schedule_flush,
-            on_state=lambda state: on_state(self, state),
+            on_state=partial(on_state, self),
             make_future=loop.create_future,
             jitter=random.random(),
             now=loop.time(),
@@ -107,7 +108,8 @@ class ClientProtocol(asyncio.Protocol):
         connection.receive(data, self._clock())
         if connection.queued_control > MAX_QUEUED_CONTROL // 2 and self._paused:
             self._pause_reading()
-        self.schedule_flush()
+        if connection.has_output or connection.closed or connection.timer_at < self._armed_at:
+            self.schedule_flush()
 
     def eof_received(self) -> bool:
         """The peer sends nothing more: the connection is over."""
@@ -170,7 +172,12 @@ class ClientProtocol(asyncio.Protocol):
                 break
             size = sum(map(len, buffers))
             self._counters.bytes_sent += size
-            transport.writelines(buffers)
+            if len(buffers) == 1:
+                transport.write(buffers[0])
+            else:
+                transport.writelines(buffers)
+            if not connection.has_output:
+                break
             written += size
             if written >= FLUSH_LIMIT:
                 self.schedule_flush()

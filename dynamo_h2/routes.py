@@ -1,0 +1,118 @@
+"""Where a request goes and how its head begins, remembered for the addresses in use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dynamo_h2.http2.headers import build_head, normalize_headers
+from dynamo_h2.origin import parse_address
+from dynamo_h2.transport.pool import HostKey
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dynamo_h2.http2.headers import Field, HeaderSource, RequestHead
+    from dynamo_h2.origin import Target
+    from dynamo_h2.transport.pool import HostPool, Pool
+
+__all__ = ["Route", "Routes"]
+
+# How many routes are remembered: a front end has hundreds of workers and few endpoints. Past the
+# bound all are forgotten, which costs one look at each.
+REMEMBERED: Final = 4_096
+
+_OCTETS: Final[tuple[Field, ...]] = ((b"content-type", b"application/octet-stream"),)
+
+
+class Route(NamedTuple):
+    """Where a request goes, and what of its head is the same each time.
+
+    Args:
+        host: The connections it may use.
+        head: The pseudo-header fields, and the fields that the client adds to every request.
+    """
+
+    host: HostPool
+    head: RequestHead
+
+
+class _Key(NamedTuple):
+    """What makes one route another."""
+
+    method: str
+    url: str
+    octets: bool
+    authority: str | None
+    server_hostname: str | None
+    replaced: frozenset[bytes]
+
+
+class Routes:
+    """The routes of one client.
+
+    Args:
+        defaults: Fields of every request.
+
+    Raises:
+        InvalidRequest: A field in ``defaults`` may not be sent.
+    """
+
+    def __init__(self, defaults: HeaderSource) -> None:
+        self._defaults = normalize_headers(defaults)
+        self._names = frozenset(name for name, _ in (*self._defaults, *_OCTETS))
+        self._routes: dict[tuple[object, ...], Route] = {}
+
+    def find(
+        self,
+        pool: Pool,
+        method: str,
+        url: str,
+        fields: tuple[Field, ...],
+        octets: bool,
+        authority: str | None = None,
+        server_hostname: str | None = None,
+    ) -> Route:
+        """Return the route of a request.
+
+        Args:
+            pool: Whose hosts to use.
+            method: Its method.
+            url: Its address.
+            fields: Its own checked fields, which take the place of defaults of the same name.
+            octets: Whether its content is ``application/octet-stream`` unless a field says so.
+            authority: What ``:authority`` says, where it is not the address's own.
+            server_hostname: The name in the TLS handshake, where it is not the host.
+
+        Raises:
+            InvalidRequest: The method, the address or the authority is wrong.
+            ClientClosed: The pool is closed.
+        """
+        replaced = self._names.intersection([name for name, _ in fields]) if fields else _NOTHING
+        key = _Key(method, url, octets, authority, server_hostname, replaced)
+        route = self._routes.get(key)
+        if route is None or route.host.forgotten:
+            target = parse_address(url)
+            host = pool.host(HostKey(target.origin, server_hostname))
+            route = Route(host, self._head(method, target, authority, replaced, octets=octets))
+            if len(self._routes) >= REMEMBERED:
+                self._routes.clear()
+            self._routes[key] = route
+        return route
+
+    def _head(
+        self,
+        method: str,
+        target: Target,
+        authority: str | None,
+        replaced: Collection[bytes],
+        *,
+        octets: bool,
+    ) -> RequestHead:
+        own = {name for name, _ in self._defaults}
+        base = [field for field in _OCTETS if octets and field[0] not in own]
+        fields = [field for field in (*base, *self._defaults) if field[0] not in replaced]
+        name = target.origin.authority if authority is None else authority
+        return build_head(method, target.origin.scheme, name, target.path, fields)
+
+
+_NOTHING: Final[frozenset[bytes]] = frozenset()
