@@ -357,7 +357,8 @@ class ReceiveHalf:
 
     def waiting(self) -> bool:
         """Whether somebody waits for bytes of the body."""
-        return self._need is not Need.HEAD and self._waiter is not None
+        waiter = self._waiter
+        return self._need is not Need.HEAD and waiter is not None and not waiter.done()
 
     def read(self) -> bytes | None:
         """Take the next chunk; None when there is none now."""
