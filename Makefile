@@ -37,6 +37,6 @@ $(READY): pyproject.toml
 	  { echo "python3-venv is missing: sudo apt-get install python3-venv" >&2; exit 1; }
 	@echo "Making .venv with everything that demo, tests and bench need (about a minute) …"
 	@$(PYTHON) -m venv --clear .venv
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@$(RUN) -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(RUN) -m pip install -qq --disable-pip-version-check --editable . --group dev
 	@touch $@
