@@ -7,31 +7,31 @@ what the client spends on the other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
+
+from granian._granian import RSGIProtocolClosed
+
+from bench.payloads import TOKEN, pattern
 
 if TYPE_CHECKING:
     from granian._granian import RSGIHTTPProtocol as HTTPProtocol
     from granian.rsgi import Scope
 
 PIECE: Final = 256 * 1024
-TOKEN: Final = b'data: {"token": "hello", "index": 12345}\n\n'
-_PATTERN: Final = bytes(range(251))
-
-
-@lru_cache(maxsize=4)
-def pattern(length: int) -> bytes:
-    """Returns what ``/bytes/<length>`` answers; a prime period shows every shifted byte."""
-    return (_PATTERN * (length // len(_PATTERN) + 1))[:length]
 
 
 class App:
     """Answers the paths that the workloads use, and 404 to all others."""
 
     async def __rsgi__(self, scope: Scope, exchange: HTTPProtocol) -> None:
-        """Answers one request."""
+        """Answers one request, and ends quietly when the client goes away."""
+        with contextlib.suppress(RSGIProtocolClosed):
+            await self._answer(scope, exchange)
+
+    async def _answer(self, scope: Scope, exchange: HTTPProtocol) -> None:
         path = scope.path
         if path.startswith("/v1/rpc/"):
             await exchange()
@@ -56,8 +56,8 @@ class App:
         clock = asyncio.get_running_loop().time
         begun = clock()
         for index in range(count):
-            if interval:
-                await asyncio.sleep(begun + index * interval - clock())
+            # Always a turn of the loop: tokens of all streams mix, as those of a model do.
+            await asyncio.sleep(max(0.0, begun + index * interval - clock()))
             await stream.send_bytes(TOKEN)
 
     async def _bytes(self, length: int, exchange: HTTPProtocol) -> None:

@@ -64,9 +64,9 @@ def format_spread(spread: Spread) -> str:
 
 def number(value: float) -> str:
     """Returns a number with three significant digits and no exponent."""
-    if value >= 100:
+    if value >= 99.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
 def notes(results: Results) -> Iterator[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.adapter import WrongReply
-from bench.app import pattern
 from bench.measure import measure
+from bench.payloads import pattern, payload
 from bench.workloads.unary import check_upload
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class Upload:
 
     mebibytes: int
     unit: ClassVar[str] = "MiB"
-    kind: ClassVar[Kind] = "send"
+    kind: ClassVar[Kind] = "bulk"
 
     @property
     def name(self) -> str:
@@ -39,13 +38,13 @@ class Upload:
 
     async def run(self, run: Run) -> dict[str, float]:
         """Measures MiB per second."""
-        payload = random.Random(run.seed).randbytes(self.mebibytes * MIB)
-        expected, url = str(len(payload)).encode(), f"{run.url}/length"
+        body = payload(run.seed, self.mebibytes * MIB)
+        expected, url = str(len(body)).encode(), f"{run.url}/length"
         async with run.adapter.client(1) as client:
-            await check_upload(client, run.url, payload)
+            await check_upload(client, run.url, body)
 
             async def act() -> None:
-                if await client.send("POST", url, payload) != expected:
+                if await client.send("POST", url, body) != expected:
                     raise WrongReply("the server received another length")
 
             return await measure(act, 1, run.seconds, self.mebibytes)
@@ -57,7 +56,7 @@ class Download:
 
     mebibytes: int
     unit: ClassVar[str] = "MiB"
-    kind: ClassVar[Kind] = "stream"
+    kind: ClassVar[Kind] = "bulk"
 
     @property
     def name(self) -> str:

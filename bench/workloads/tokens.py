@@ -8,8 +8,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.adapter import WrongReply
-from bench.app import TOKEN
 from bench.measure import WARM_UP_SHARE, Meter, closed_loop, percentiles_ms
+from bench.payloads import TOKEN
 
 if TYPE_CHECKING:
     from bench.adapter import Client, Kind

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.adapter import WrongReply
 from bench.measure import measure
+from bench.payloads import payload
 
 if TYPE_CHECKING:
     from bench.adapter import Client, Kind
@@ -37,24 +37,24 @@ class Unary:
 
     async def run(self, run: Run) -> dict[str, float]:
         """Measures requests per second."""
-        payload = random.Random(run.seed).randbytes(PAYLOAD)
+        body = payload(run.seed, PAYLOAD)
         url = f"{run.url}/v1/rpc/generate"
         async with run.adapter.client(self.in_flight) as client:
-            await check_upload(client, run.url, payload)
+            await check_upload(client, run.url, body)
 
             async def act() -> None:
-                if await client.send("POST", url, payload):
+                if await client.send("POST", url, body):
                     raise WrongReply("a 202 without a body came back with one")
 
             return await measure(act, self.in_flight, run.seconds)
 
 
-async def check_upload(client: Client, url: str, payload: bytes) -> None:
-    """Checks that the payload reaches the server whole.
+async def check_upload(client: Client, url: str, body: bytes) -> None:
+    """Checks that a body reaches the server whole.
 
     Raises:
         WrongReply: the server got something else.
     """
-    reply = await client.send("POST", f"{url}/hash", payload)
-    if bytes(reply).decode() != hashlib.sha256(payload).hexdigest():
-        raise WrongReply(f"the server received another payload: {bytes(reply)[:80]!r}")
+    reply = await client.send("POST", f"{url}/hash", body)
+    if bytes(reply).decode() != hashlib.sha256(body).hexdigest():
+        raise WrongReply(f"the server received another body: {bytes(reply)[:80]!r}")
