@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-Kind = Literal["send", "stream"]
+Kind = Literal["send", "stream", "bulk"]
 BASELINE: Final = "bare-h2"
 
 
@@ -47,7 +47,7 @@ class Adapter:
         module: the module of ``bench.adapters`` that has ``open_client``.
         library: the module to import, to see whether it is installed.
         packages: the distributions whose versions stand in the results.
-        kinds: which calls it can make.
+        kinds: which workloads it can take part in.
         server: the kind of server that it speaks to.
     """
 
@@ -55,7 +55,7 @@ class Adapter:
     module: str
     library: str
     packages: tuple[str, ...]
-    kinds: frozenset[Kind] = frozenset({"send", "stream"})
+    kinds: frozenset[Kind] = frozenset({"send", "stream", "bulk"})
     server: str = "granian"
 
     @property
@@ -83,10 +83,21 @@ def version_of(package: str) -> str | None:
         return None
 
 
+ALL_KINDS: Final[frozenset[Kind]] = frozenset({"send", "stream", "bulk"})
+GRPC: Final = ALL_KINDS - {"bulk"}  # a message is limited to 4 MiB
+
 ADAPTERS: Final = (
     Adapter("dynamo_h2", "dynamo", "dynamo_h2", ("dynamo-h2", "h2", "hpack", "uvloop")),
     Adapter(BASELINE, "bare_h2", "h2", ("h2", "hpack", "hyperframe", "uvloop")),
     Adapter("httpx", "httpx_", "httpx", ("httpx", "httpcore", "h2")),
+    Adapter("httpx2", "httpx2_", "httpx2", ("httpx2", "httpcore2", "h2")),
+    Adapter("niquests", "niquests_", "niquests", ("niquests", "urllib3-future", "jh2")),
+    Adapter("aiohttp (HTTP/1.1)", "aiohttp_", "aiohttp", ("aiohttp",)),
+    Adapter("pycurl", "pycurl_", "pycurl", ("pycurl",)),
+    Adapter("curl_cffi", "curl_cffi_", "curl_cffi", ("curl_cffi",)),
+    Adapter("pyreqwest", "pyreqwest_", "pyreqwest", ("pyreqwest",)),
+    Adapter("grpc.aio", "grpc_aio", "grpc", ("grpcio",), GRPC, "grpc.aio"),
+    Adapter("grpclib", "grpclib_", "grpclib", ("grpclib", "h2"), GRPC, "grpc.aio"),
 )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
 from bench.child import pin
-from examples.local_worker import local_worker
+from examples.local_worker import free_port, local_worker, process_group, wait_for_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,15 @@ def granian() -> contextlib.AbstractContextManager[str]:
 
 
 @contextlib.contextmanager
+def grpc_aio() -> Iterator[str]:
+    """Runs the gRPC server of this package."""
+    port = free_port()
+    with process_group([sys.executable, "-m", "bench.grpc_server", str(port)]) as process:
+        wait_for_port(process, port)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
 def staying_on(core: int | None) -> Iterator[None]:
     """Keeps this thread on one core for a while: what it starts meanwhile stays there."""
     if core is None:
@@ -49,4 +59,4 @@ def staying_on(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-_SERVERS: Final = {"granian": granian}
+_SERVERS: Final = {"granian": granian, "grpc.aio": grpc_aio}

@@ -43,7 +43,7 @@ class Workload(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """Which call of the client it needs."""
+        """What a client must be able to do."""
 
     async def run(self, run: Run) -> dict[str, float]:
         """Checks that the client answers rightly, warms it up, and measures it.

@@ -1,0 +1,42 @@
+"""httpx2 over HTTP/2 with prior knowledge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PATIENCE = 60.0  # seconds: with its own limit of 5 its requests time out while they queue
+
+
+class Httpx2Client:
+    """An ``httpx2.AsyncClient`` with its default limits."""
+
+    def __init__(self) -> None:
+        self._client = httpx2.AsyncClient(http1=False, http2=True, timeout=PATIENCE)
+
+    async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
+        """Returns the body of a 2xx response."""
+        response = await self._client.request(method, url, content=body)
+        response.raise_for_status()
+        content: bytes = response.content
+        return content
+
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+        """Yields the body of a 2xx response as it arrives."""
+        async with self._client.stream(method, url, content=body) as response:
+            response.raise_for_status()
+            async for chunk in response.aiter_raw():
+                yield chunk
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._client.aclose()
+
+
+async def open_client(in_flight: int) -> Httpx2Client:
+    """Makes the client."""
+    return Httpx2Client()
