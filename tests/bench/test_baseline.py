@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from bench.adapters.bare_h2 import BareClient, open_client
-from bench.app import TOKEN, pattern
 from bench.environment import baseline_digest
+from bench.payloads import TOKEN, pattern
 from bench.servers import serving
 
 # Every ratio that was ever published is a ratio to this source. It changes only together with all

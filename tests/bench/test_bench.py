@@ -1,0 +1,116 @@
+"""The benchmark as a whole: real servers, real clients, processes of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.adapter import ADAPTERS, BASELINE, Adapter, find_adapters
+from bench.child import Order
+from bench.environment import baseline_digest, pick_cores
+from bench.results import Results
+from bench.runner import Runner, Settings, run_child
+from bench.servers import serving
+from bench.workloads import find_workloads
+from examples.local_worker import local_worker
+
+SHORT = 0.05
+
+
+def order(client: str, workload: str, url: str) -> Order:
+    return Order(client, workload, url, seconds=SHORT, seed=1, core=pick_cores()[0])
+
+
+@pytest.mark.parametrize("adapter", [a for a in ADAPTERS if a.installed], ids=lambda a: a.name)
+def test_every_client_answers_rightly(adapter: Adapter) -> None:
+    with serving(adapter.server, pick_cores()[1]) as url:
+        for workload in find_workloads(["unary-32", "tokens-64"]):
+            answer = run_child(order(adapter.name, workload.name, url))
+            assert "failure" not in answer, answer
+            assert answer["figures"].keys() >= {"rate", "cpu_us", "p50_ms", "p99_ms"}
+            assert min(answer["figures"].values()) > 0
+
+
+@pytest.mark.parametrize("name", ["tokens-paced-64", "upload-16", "download-64"])
+def test_every_workload_has_figures(name: str) -> None:
+    with serving("granian", pick_cores()[1]) as url:
+        answer = run_child(order(BASELINE, name, url))
+    assert "failure" not in answer, answer
+    assert min(answer["figures"].values()) > 0
+
+
+def test_client_that_gets_something_else_is_disqualified() -> None:
+    # This worker sends other tokens than those that the benchmark knows.
+    with local_worker() as url:
+        answer = run_child(order(BASELINE, "tokens-64", url))
+    assert answer == {"failure": "WrongReply: a token stream came back changed"}
+
+
+def test_client_without_a_server_is_disqualified() -> None:
+    answer = run_child(order(BASELINE, "unary-1", "http://127.0.0.1:1"))
+    assert answer["failure"].startswith("ConnectionRefusedError: ")
+
+
+def test_child_that_breaks_is_a_failure() -> None:
+    answer = run_child(order(BASELINE, "no such workload", "http://127.0.0.1:1"))
+    assert answer["failure"].startswith("ended with exit code 1: LookupError: unknown workload")
+
+
+def test_rounds_are_interleaved_and_absent_clients_are_named() -> None:
+    turns: list[str] = []
+    absent = Adapter("absent", "nothing", "no_such_library", ())
+    adapters = (*find_adapters([BASELINE, "httpx"]), absent)
+    settings = Settings(SHORT, 2, 1, *pick_cores())
+    runner = Runner(adapters, find_workloads(["unary-1"]), settings, lambda _, c: turns.append(c))
+    results = runner.run()
+    assert turns == [BASELINE, "httpx", BASELINE, "httpx"]
+    assert len(turns) == runner.turns
+    assert results.left_out == {"absent": "no_such_library is not installed"}
+    assert [len(outcome.rounds) for outcome in results.tables[0].outcomes] == [2, 2]
+
+
+def test_command_line_prints_and_writes_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--only", "unary-1", "--clients", "dynamo_h2", BASELINE]
+    arguments += ["--seconds", str(SHORT), "--rounds", "1", "--seed", "5", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    results = Results.load(tmp_path / "results.json")
+    assert results.settings["seed"] == 5
+    assert results.environment["baseline_sha256"] == baseline_digest()
+    assert results.environment["versions"]["h2"].startswith("4.")
+    assert [outcome.client for outcome in results.tables[0].outcomes] == ["dynamo_h2", BASELINE]
+    assert all(outcome.failure is None for outcome in results.tables[0].outcomes)
+    printed = capsys.readouterr().out
+    for line in (tmp_path / "results.md").read_text().splitlines():
+        if line.startswith("## "):
+            assert line.removeprefix("## ") in printed
+    assert baseline_digest() in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "nothing"], "unknown workload 'nothing'; known are unary-1, "),
+        (["--clients", "nobody"], "unknown client 'nobody'; known are dynamo_h2, bare-h2, "),
+    ],
+)
+def test_unknown_names_are_refused_with_those_known(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--rounds", "0"]])
+def test_senseless_settings_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+
+
+def test_family_of_workloads_is_found_by_the_beginning_of_its_name() -> None:
+    names = [workload.name for workload in find_workloads(["unary"])]
+    assert len(names) > 1
+    assert all(name.startswith("unary-") for name in names)
