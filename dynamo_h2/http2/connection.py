@@ -7,6 +7,7 @@ sends next), the receive windows, the deadlines and the keep-alive. It never rea
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -111,6 +112,7 @@ class Connection:
         self._make_future = make_future
         self._settings_due = inf
         self._written_id = 0
+        self._last_words: list[bytes | memoryview] = []
         self._direct = 0
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
@@ -137,7 +139,7 @@ class Connection:
     @property
     def has_output(self) -> bool:
         """Whether ``data_to_send`` may have something."""
-        return self._engine.has_output or len(self._scheduler) > 0
+        return self._engine.has_output or len(self._scheduler) > 0 or bool(self._last_words)
 
     @property
     def queued_control(self) -> int:
@@ -195,8 +197,8 @@ class Connection:
         if not end:
             self._start_body(stream, now)
         self._arm(stream)
-        if self._keep_alive.stream_opened(now):
-            self._ping(now)
+        if len(self.streams) == 1 and not self._config.keep_alive_while_idle:
+            self._watch_again(now)
         if stream_id > LAST_STREAM_ID:
             self.drain(now)
         self._on_output()
@@ -219,9 +221,12 @@ class Connection:
     def wait_until(self, stream: Stream, now: float) -> None:
         """See to it that a stream's time limits are watched: somebody waits for it."""
         self.now = now
-        if not stream.tick and self.streams.get(stream.stream_id) is stream:
+        # Before the head, waiting adds no limit to those that are watched already.
+        if (stream.status or not stream.tick) and self.streams.get(stream.stream_id) is stream:
+            before = self.timer_at
             self._arm(stream)
-            self._on_output()
+            if self.timer_at < before:
+                self._on_output()
 
     # The request's body.
 
@@ -235,8 +240,7 @@ class Connection:
         send.feed(chunk, now)
         if idle:
             self._arm(stream)
-            if self._engine.send_window(stream.stream_id) > 0:
-                self._scheduler.add(send)
+            self._scheduler.add(send)
             self._on_output()
 
     def end_body(self, stream: Stream, now: float) -> None:
@@ -254,6 +258,8 @@ class Connection:
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the peer; errors end up in the streams that they concern."""
+        if self.closed:
+            return
         self.now = now
         self._keep_alive.received(now)
         try:
@@ -268,6 +274,9 @@ class Connection:
 
         What it returns counts as written, whatever the transport does with it.
         """
+        if self.failure is not None:
+            out, self._last_words = self._last_words, []
+            return out
         engine = self._engine
         out = engine.take_output()
         self._direct = 0
@@ -280,12 +289,14 @@ class Connection:
 
     def next_timer(self) -> float:
         """When ``handle_timer`` is to be called next, in seconds; infinite for never."""
+        if self.closed:
+            return inf
         when = min(
             self._settings_due,
             self._deadlines.next(),
             self._keep_alive.next_timer(streams=bool(self.streams)),
         )
-        if not self.streams and not self.closed:
+        if not self.streams:
             when = min(when, self.idle_since + self._config.pool_idle_timeout)
         return when
 
@@ -330,7 +341,7 @@ class Connection:
         self.now = now
         if not self.closed:
             self._engine.goaway(ErrorCodes.NO_ERROR)
-            self._fail_all(make_error, None)
+            self._fail_all(make_error, None, farewell=True)
 
     # What the scheduler calls.
 
@@ -497,6 +508,8 @@ class Connection:
         """The peer is leaving: streams above ``last_stream_id`` were not and will not be seen."""
         text = debug[:128].decode("utf-8", "replace")
         reason = f"GOAWAY {code_name(code)}" + (f" {text!r}" if text else "")
+        # First, so that no slot which becomes free here is handed out.
+        self.drain(self.now)
         for stream in [s for s in self.streams.values() if s.stream_id > last_stream_id]:
             stream.fail(
                 StreamReset(
@@ -510,7 +523,6 @@ class Connection:
             )
             self._engine.forget(stream.stream_id)
             self._finish(stream)
-        self.drain(self.now)
 
     def on_other(self, frame_type: int) -> None:
         """A frame that means nothing to us."""
@@ -559,8 +571,7 @@ class Connection:
             if request.data:
                 send.feed(request.data, now)
             self.end_body(stream, now)
-            if self._engine.send_window(stream.stream_id) > 0:
-                self._scheduler.add(send)
+            self._scheduler.add(send)
 
     def _send_end(self, stream: Stream) -> None:
         """End a body that has no bytes left: with trailers, or with an empty DATA frame."""
@@ -580,14 +591,18 @@ class Connection:
             self._arm(stream)
 
     def _window_opened(self, stream: Stream) -> None:
-        send = stream.send
-        if send is not None and send.queued and self._engine.send_window(stream.stream_id) > 0:
-            self._scheduler.add(send)
+        """Give a stream its turn again; one whose window is still shut leaves the ring by itself.
+
+        The connection's window is not asked: the streams that wait for it stay in the ring.
+        """
+        if stream.send is not None:
+            self._scheduler.add(stream.send)
 
     def _response_ended(self, stream: Stream) -> None:
         """Note that a response is complete; a body that is still going out goes on."""
         stream.feed_end()
-        if stream.uploading:
+        if stream.uploading and stream.send is not None:
+            stream.send.progress_at = self.now  # the peer's moment to take more begins here
             self._arm(stream)
         else:
             self._finish(stream)
@@ -635,7 +650,8 @@ class Connection:
                 self._on_output()
             self._close_when_drained()
         stream.feed_done()
-        self._on_state(State.FREED)
+        if not self.closed:
+            self._on_state(State.FREED)
 
     def _close_when_drained(self) -> None:
         if self.draining and not self.streams and not self.closed:
@@ -657,6 +673,11 @@ class Connection:
             self.fail(stream, self._timeout(stream, expired), now)
 
     def _timeout(self, stream: Stream, expired: Expired) -> TransportError:
+        """Make the error of a limit.
+
+        Even where the request was not written yet nobody can know whether it will be acted on: its
+        HEADERS stay queued, since a later block may build on theirs (RFC 7541 §2.2).
+        """
         kind, what = {
             Expired.REQUEST: (RequestTimeout, "request timed out"),
             Expired.READ: (ReadTimeout, "no bytes of the response within read_timeout"),
@@ -666,7 +687,6 @@ class Connection:
             f"{what}: stream {stream.stream_id} of {self.origin}",
             origin=self.origin,
             stream_id=stream.stream_id,
-            processed=self._processed(stream),
         )
 
     def _processed(self, stream: Stream) -> bool | None:
@@ -686,6 +706,12 @@ class Connection:
             message = f"{self.origin} did not answer a PING within {timeout:g} s"
             self._fail_all(lambda **where: KeepAliveTimeout(message, **where), None)
 
+    def _watch_again(self, now: float) -> None:
+        """Without PINGs while idle, silence counts again from the first stream on."""
+        if self._keep_alive.stream_opened(now):
+            self._ping(now)
+        self.timer_at = min(self.timer_at, self._keep_alive.next_timer(streams=True))
+
     def _ping(self, now: float) -> None:
         self._engine.ping(self._keep_alive.ping(now))
         self.timer_at = min(self.timer_at, now + self._keep_alive.timeout)
@@ -693,7 +719,7 @@ class Connection:
     def _no_settings(self) -> None:
         message = f"{self.origin} sent no SETTINGS within connect_timeout"
         self._engine.goaway(ErrorCodes.SETTINGS_TIMEOUT)
-        self._fail_all(lambda **where: ConnectTimeout(message, **where), None)
+        self._fail_all(lambda **where: ConnectTimeout(message, **where), None, farewell=True)
 
     def _not_http2(self, error: NotHttp2) -> None:
         message = (
@@ -705,18 +731,34 @@ class Connection:
     def _protocol_error(self, error: ProtocolError) -> None:
         code = int(error.error_code)
         message = f"{self.origin} broke the protocol: {error}"
-        self._fail_all(lambda **where: RemoteProtocolError(message, code=code, **where), error)
+        make_error = partial(RemoteProtocolError, message, code=code)
+        self._fail_all(make_error, error, farewell=True)
 
     def _fail_all(
-        self, make_error: Callable[..., TransportError], cause: BaseException | None
+        self,
+        make_error: Callable[..., TransportError],
+        cause: BaseException | None,
+        *,
+        farewell: bool = False,
     ) -> None:
-        """Close; each stream ends with an error of its own that says whether it was written."""
-        if self.closed and not self.streams:
+        """Close; each stream ends with an error of its own that says whether it was written.
+
+        Args:
+            make_error: Makes the error of one stream.
+            cause: What is behind them all.
+            farewell: Whether the last frame that is queued is a GOAWAY that says why.
+        """
+        if self.closed:
             return
         self.closed = True
         self.usable = False
         self._settings_due = inf
         self.failure = make_error
+        self._last_words = self._engine.take_output()
+        if self._engine.highest_outbound_stream_id > self._written_id:
+            # What is called unwritten must never be written.
+            self._last_words = self._last_words[-1:] if farewell else []
+        self._on_state(State.CLOSED)
         for stream in list(self.streams.values()):
             error = make_error(
                 origin=self.origin,
@@ -727,4 +769,3 @@ class Connection:
             stream.fail(error)
             self._finish(stream)
         self._on_output()
-        self._on_state(State.CLOSED)

@@ -16,6 +16,7 @@ from hpack import Decoder
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import TransportError
 from dynamo_h2.http2.connection import Connection, State
+from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.headers import Field
 from dynamo_h2.http2.stream import Need, Request, Stream
 from tests.http2 import frame_factory as ff
@@ -50,7 +51,7 @@ class Signal:
 
 
 class Link:
-    """A connection, its clock and its peer.
+    """A connection, its clock and its peer; the engine is the one behind `ff.Rig`.
 
     Args:
         config: The connection's.
@@ -71,8 +72,9 @@ class Link:
     ) -> None:
         self.now = now
         self.states: list[State] = []
+        engine = "fast" if ff.Rig.engine_class is FastEngine else "stock"
         self.connection = Connection(
-            config or Http2Config(),
+            (config or Http2Config()).replace(engine=engine),
             origin=ORIGIN,
             on_output=self._on_output,
             on_state=self._on_state,
