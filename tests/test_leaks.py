@@ -5,12 +5,14 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from tests.leaks import LOOPS, LeakCheck, WatchedLoop
+from tests.peers import Certificates
 
 
 @pytest.fixture(params=sorted(LOOPS))
@@ -127,3 +129,22 @@ def test_a_task_that_does_not_end_does_not_keep_the_loop_from_closing(loop: Watc
     loop.run_until_complete(leave_it())
     check.clear()
     assert not asyncio.all_tasks(loop)
+
+
+def test_a_client_that_leaves_in_the_handshake_is_none(
+    loop: WatchedLoop, certificates: Certificates
+) -> None:
+    async def leave_in_the_handshake() -> None:
+        context = certificates.server_context()
+        server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0, ssl=context)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, server.sockets[0].getsockname())
+            for _ in range(10):  # the server accepts, and waits for the client's first words
+                await asyncio.sleep(0)
+        server.close()
+        await server.wait_closed()
+
+    loop.set_debug(True)
+    assert leaks_of(loop, leave_in_the_handshake) == []
