@@ -126,7 +126,6 @@ class FastEngine(Engine):
         # The same dict as h2's, with the type of what is in it.
         self._live = cast("dict[int, EngineStream]", self.streams)
         self._blocks: dict[RequestHead, bytes] = {}
-        self._heads = HeadCache()
         self._stateless = StatelessEncoder(huffman=config.huffman)
         # The DATA frame whose payload is still arriving: stream, flags, bytes to come.
         self._data_stream = 0
@@ -431,6 +430,8 @@ class FastEngine(Engine):
 
     def _settings_changed(self) -> None:
         """Keep the settings that every request needs where they cost one look-up."""
+        # What was right may be too long now, or lack a table size update that is owed.
+        self._heads = HeadCache()
         self._stream_limit = self.peer_stream_limit
         self._windows = (
             self.local_settings.initial_window_size,
