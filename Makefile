@@ -1,6 +1,8 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.ready
+RIVALS := .venv/.rivals
+INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench clean
@@ -23,7 +25,7 @@ lint: $(READY) ## check style (ruff) and types (mypy --strict)
 	@$(RUN) -m ruff format --check
 	@$(RUN) -m mypy
 
-bench: $(READY) ## measure this client beside httpx and a bare driver on stock h2
+bench: $(READY) $(RIVALS) ## measure this client beside a bare driver on stock h2 and its rivals
 	@$(RUN) -m bench
 
 clean: ## remove .venv, caches and everything else that was made
@@ -37,6 +39,11 @@ $(READY): pyproject.toml
 	  { echo "python3-venv is missing: sudo apt-get install python3-venv" >&2; exit 1; }
 	@echo "Making .venv with everything that demo, tests and bench need (about a minute) …"
 	@$(PYTHON) -m venv --clear .venv
-	@$(RUN) -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(RUN) -m pip install -qq --disable-pip-version-check --editable . --group dev
+	@$(INSTALL) --upgrade 'pip>=25.1'
+	@$(INSTALL) --editable . --group dev
+	@touch $@
+
+$(RIVALS): $(READY)
+	@echo "Installing the clients to compare with …"
+	@$(INSTALL) --group rivals || echo "They cannot be installed here, and are left out."
 	@touch $@
