@@ -36,17 +36,6 @@ class Route(NamedTuple):
     head: RequestHead
 
 
-class _Key(NamedTuple):
-    """What makes one route another."""
-
-    method: str
-    url: str
-    octets: bool
-    authority: str | None
-    server_hostname: str | None
-    replaced: frozenset[bytes]
-
-
 class Routes:
     """The routes of one client.
 
@@ -60,6 +49,7 @@ class Routes:
     def __init__(self, defaults: HeaderSource) -> None:
         self._defaults = normalize_headers(defaults)
         self._names = frozenset(name for name, _ in (*self._defaults, *_OCTETS))
+        # By method, address, octets, authority, server_hostname and the names replaced.
         self._routes: dict[tuple[object, ...], Route] = {}
 
     def find(
@@ -88,7 +78,7 @@ class Routes:
             ClientClosed: The pool is closed.
         """
         replaced = self._names.intersection([name for name, _ in fields]) if fields else _NOTHING
-        key = _Key(method, url, octets, authority, server_hostname, replaced)
+        key = (method, url, octets, authority, server_hostname, replaced)
         route = self._routes.get(key)
         if route is None or route.host.forgotten:
             target = parse_address(url)

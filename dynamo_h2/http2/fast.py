@@ -250,6 +250,11 @@ class FastEngine(Engine):
         """How many bytes may be sent at once on a stream that is opened now."""
         return min(self.outbound_flow_control_window, self._windows[1])
 
+    def stream_window(self, stream_id: int) -> ReceiveWindow | None:
+        """Return what the peer may send on a stream, None when the stream is closed."""
+        stream = self._live.get(stream_id)
+        return None if stream is None else stream.receive_window
+
     # Receiving
 
     def receive(self, data: bytes | memoryview) -> None:
@@ -454,7 +459,7 @@ class FastEngine(Engine):
         machine.state = _CLOSED
         machine.stream_closed_by = by
         del self._live[stream.stream_id]
-        self._closed_streams[stream.stream_id] = by
+        self._remember(stream.stream_id, by)
 
 
 def _piece(data: bytes | memoryview, start: int, end: int) -> bytes | memoryview:

@@ -5,7 +5,8 @@ sent would leave the peer's table behind ours for good. What is queued is taken 
 buffers and in order.
 
 A stream leaves ``streams`` in the moment in which it is closed, so that their number is the number
-of open streams. Of closed streams is remembered only how the last thousand ended.
+of open streams. Of closed streams is remembered only how the last ones ended, at least a thousand
+and at most two.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from dynamo_h2.http2.hpack_cache import BlockDecoder, RequestEncoder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from h2.stream import StreamClosedBy
     from hyperframe.frame import Frame
 
     from dynamo_h2.config import Http2Config
@@ -75,6 +77,8 @@ class Outbound(H2Connection):
         )
         # h2's table of bound methods would make every connection a reference cycle.
         self._frame_dispatch_table = {}
+        # h2's own dict of limited size looks at its limit in Python for each entry.
+        self._closed_streams = {}
         self._output: list[bytes | memoryview] = []
         self._settings_in_flight = False
         self.settings_received = False
@@ -375,4 +379,12 @@ class Outbound(H2Connection):
     def _forget_if_closed(self, stream: EngineStream) -> None:
         if stream.state_machine.state is StreamState.CLOSED:
             del self.streams[stream.stream_id]
-            self._closed_streams[stream.stream_id] = stream.closed_by
+            self._remember(stream.stream_id, stream.closed_by)
+
+    def _remember(self, stream_id: int, by: StreamClosedBy | None) -> None:
+        """Remember how a stream ended, and forget the oldest half where that becomes too many."""
+        closed = self._closed_streams
+        closed[stream_id] = by
+        if len(closed) > 2 * self.MAX_CLOSED_STREAMS:
+            for oldest in list(closed)[: self.MAX_CLOSED_STREAMS]:
+                del closed[oldest]
