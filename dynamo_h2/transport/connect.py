@@ -102,13 +102,12 @@ class Dialer:
         sock, peer = await self._open(origin)
         gate = _Gate()
         with _blame(origin, peer):
-            transport = raw = await _adopt(sock, gate)
+            raw = await _adopt(sock, gate)
         try:
-            if tls_name is not None:
-                with _blame(origin, peer, "TLS handshake failed: "):
-                    transport = await self._start_tls(raw, gate, tls_name)
-            with _blame(origin, peer):
-                gate.require_open(transport)
+            with _blame(origin, peer, "TLS handshake failed: " if tls_name else ""):
+                transport = gate.require_open(raw)
+                if tls_name is not None:
+                    transport = await self._start_tls(transport, gate, tls_name)
             return gate.hand_over(transport, factory)
         except BaseException:
             # Of the raw transport: closing the TLS one would wait for the peer.
@@ -167,7 +166,7 @@ class Dialer:
         if gate.early:
             raise _WrongProtocolError(f"the peer spoke first: {bytes(gate.early[:_EXCERPT])!r}")
         transport = await asyncio.get_running_loop().start_tls(
-            gate.require_open(raw),
+            raw,
             gate,
             self._context(),
             server_hostname=name,
@@ -257,24 +256,19 @@ class _Gate(asyncio.Protocol):
         early: What the peer sent before the caller's protocol was there.
     """
 
-    __slots__ = ("_error", "_lost", "_successor", "early")
+    __slots__ = ("_error", "early")
 
     def __init__(self) -> None:
         self.early = bytearray()
-        self._lost = False
         self._error: Exception | None = None
-        self._successor: asyncio.Protocol | None = None
 
     def data_received(self, data: bytes) -> None:
         """Keep what comes before the hand-over."""
         self.early += data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note the end; a loop may have scheduled this call before the hand-over."""
-        self._lost = True
+        """Keep the reason of the end."""
         self._error = exc
-        if self._successor is not None:
-            self._successor.connection_lost(exc)
 
     def require_open(self, transport: asyncio.Transport | None) -> asyncio.Transport:
         """Return the transport.
@@ -282,7 +276,7 @@ class _Gate(asyncio.Protocol):
         Raises:
             OSError: It has ended already; ``start_tls`` of asyncio may even return None then.
         """
-        if transport is not None and not self._lost and not transport.is_closing():
+        if transport is not None and not transport.is_closing():
             return transport
         if isinstance(self._error, OSError):
             raise self._error
@@ -290,7 +284,7 @@ class _Gate(asyncio.Protocol):
 
     def hand_over(self, transport: asyncio.Transport, factory: Callable[[], P]) -> P:
         """Put the caller's protocol in place and bring it up to date."""
-        self._successor = protocol = factory()
+        protocol = factory()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if self.early:

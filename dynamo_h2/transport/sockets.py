@@ -5,8 +5,9 @@ The race ("happy eyeballs", RFC 8305 §4 and §5):
 1. The families take turns, beginning with the one that the resolver put first.
 2. An attempt starts when another one failed, or when the latest has been under way for
    `ATTEMPT_DELAY`: one dead family costs a quarter of a second, not a TCP time-out.
-3. The first to connect wins. All others are cancelled, and each closes its socket in the next turn
-   of the loop; when the race itself is cancelled, it waits for that turn.
+3. The first to connect wins. All others are cancelled, as they are when the race itself is, and
+   close their sockets in the next turn of the loop: nothing is awaited with a winner in hand, since
+   a cancellation there would lose its socket.
 """
 
 from __future__ import annotations
@@ -131,9 +132,6 @@ class Race:
                 winner = await self._next_winner()
         finally:
             self._cancel_losers()
-            # Not with a winner in hand: a cancellation here would lose its socket.
-            if winner is None and self._running:
-                await asyncio.wait(self._running)
         return winner
 
     def _start_next(self) -> None:

@@ -59,24 +59,45 @@ async def test_what_the_peer_sends_first_is_not_lost(
         await protocol.end()
 
 
-@pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("ending", ["close", "reset"])
 async def test_a_peer_that_leaves_at_once_is_never_passed_over_in_silence(
-    dialer: Dialer, certificates: Certificates, ending: str, secure: bool
+    dialer: Dialer, ending: str
 ) -> None:
-    context = certificates.server_context() if secure else None
-    listener = Listener(ending=ending, at_once=True)
-    async with listening(listener, context=context):
-        origin = https(listener.port) if secure else http(listener.port)
+    async with listening(Listener(ending=ending, at_once=True)) as listener:
+        await dial_often(dialer, http(listener.port))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("ending", ["close", "reset"])
+async def test_a_peer_that_leaves_after_the_handshake_is_never_passed_over_in_silence(
+    dialer: Dialer, certificates: Certificates, ending: str, version: ssl.TLSVersion
+) -> None:
+    context = certificates.server_context()
+    context.maximum_version = version
+    async with listening(Listener(ending=ending, at_once=True), context=context) as listener:
+        await dial_often(dialer, https(listener.port))
+
+
+@pytest.mark.parametrize("ending", ["close", "reset"])
+async def test_a_peer_that_leaves_before_the_handshake_may_be_tried_again(
+    dialer: Dialer, ending: str
+) -> None:
+    async with listening(Listener(ending=ending, at_once=True)) as listener:
         for _ in range(20):
-            (outcome,) = await asyncio.gather(dialer.dial(origin, Recorder), return_exceptions=True)
-            if isinstance(outcome, Recorder):
-                await outcome.lost
-                assert outcome.calls == ["made", "lost"]
-            else:
-                assert isinstance(outcome, ConnectError)
-                assert outcome.processed is False
-                assert dial_may_be_retried(outcome)
+            assert dial_may_be_retried(await refusal(dialer, https(listener.port)))
+
+
+async def dial_often(dialer: Dialer, origin: Origin) -> None:
+    """Dial a peer that leaves: each dial fails, or its protocol hears of the end."""
+    for _ in range(20):
+        (outcome,) = await asyncio.gather(dialer.dial(origin, Recorder), return_exceptions=True)
+        if isinstance(outcome, Recorder):
+            await outcome.lost
+            assert outcome.calls == ["made", "lost"]
+        else:
+            assert isinstance(outcome, ConnectError)
+            assert outcome.processed is False
+            assert dial_may_be_retried(outcome)
 
 
 async def test_the_socket_of_a_connection_has_its_options(dialer: Dialer) -> None:

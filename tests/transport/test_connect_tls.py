@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dynamo_h2.config import Http2Config
-from dynamo_h2.transport.connect import Dialer, _default_context, dial_may_be_retried
+from dynamo_h2.transport.connect import Dialer, _default_context, _Gate, dial_may_be_retried
 from dynamo_h2.transport.sockets import AddressInfo
 from tests.peers.tls import Certificates
 from tests.transport.dialling import NAME, reason, refusal
@@ -180,6 +180,15 @@ async def test_a_peer_that_speaks_before_the_handshake_is_refused(dialer: Dialer
         error = await refusal(dialer, https(listener.port))
     assert "TLS handshake failed: " in reason(error)
     assert not dial_may_be_retried(error)
+
+
+def test_a_connection_that_ended_under_the_handshake_gives_its_reason() -> None:
+    gate = _Gate()
+    with pytest.raises(ConnectionResetError, match="the peer closed the connection"):
+        gate.require_open(None)  # what start_tls of asyncio may return
+    gate.connection_lost(ConnectionAbortedError("mine"))
+    with pytest.raises(ConnectionAbortedError, match="mine"):
+        gate.require_open(None)
 
 
 async def test_the_callers_context_shows_its_certificate(certificates: Certificates) -> None:
