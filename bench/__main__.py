@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.adapter import ADAPTERS, find_adapters
+from bench.clients import CLIENTS, find_clients
+from bench.clients import QUICK as QUICK_CLIENTS
 from bench.environment import pick_cores
 from bench.report import markdown, print_results
 from bench.runner import Runner, Settings
+from bench.workloads import QUICK as QUICK_WORKLOADS
 from bench.workloads import WORKLOADS, find_workloads
 
 if TYPE_CHECKING:
+    from bench.adapter import Adapter
     from bench.results import Results
+    from bench.workload import Workload
 
 PIPED_WIDTH: Final = 140
 RESULTS: Final = Path(__file__).with_name("results")
@@ -28,7 +32,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="names or their beginnings")
     parser.add_argument("--clients", nargs="+", metavar="CLIENT", help="names, in this order")
-    parser.add_argument("--seconds", type=float, default=2.0, help="per client and round")
+    parser.add_argument("--full", action="store_true", help="all workloads and all clients")
+    parser.add_argument("--seconds", type=float, default=1.5, help="per client and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1, help="what payloads are made from")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory for the results")
@@ -45,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
     if arguments.list:
         console.print("workloads:", ", ".join(workload.name for workload in WORKLOADS))
-        console.print("clients:", ", ".join(adapter.name for adapter in ADAPTERS))
+        console.print("clients:", ", ".join(client.name for client in CLIENTS))
         return 0
     try:
         results = measure(arguments, console)
@@ -59,11 +64,28 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def choose(
+    arguments: argparse.Namespace,
+) -> tuple[tuple[Adapter, ...], tuple[Workload, ...]]:
+    """Returns the clients and the workloads that the command line asks for.
+
+    Raises:
+        LookupError: a name is unknown.
+    """
+    clients = CLIENTS if arguments.full else QUICK_CLIENTS
+    workloads = WORKLOADS if arguments.full else QUICK_WORKLOADS
+    if arguments.clients is not None:
+        clients = find_clients(arguments.clients)
+    if arguments.only is not None:
+        workloads = find_workloads(arguments.only)
+    return clients, workloads
+
+
 def measure(arguments: argparse.Namespace, console: Console) -> Results:
     """Measures what the command line asks for, behind a progress bar."""
     cores = pick_cores()
     settings = Settings(arguments.seconds, arguments.rounds, arguments.seed, *cores)
-    adapters, workloads = find_adapters(arguments.clients), find_workloads(arguments.only)
+    clients, workloads = choose(arguments)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,7 +101,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> Results:
             text = f"{workload}: {client}"
             progress.update(bar, description=text, completed=next(done), refresh=True)
 
-        runner = Runner(adapters, workloads, settings, on_turn)
+        runner = Runner(clients, workloads, settings, on_turn)
         progress.update(bar, total=runner.turns)
         results = runner.run()
         progress.update(bar, completed=runner.turns, description="done", refresh=True)

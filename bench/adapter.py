@@ -11,14 +11,20 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-Kind = Literal["send", "stream", "bulk"]
+    from bench.workload import Workload
+
+Kind = Literal["send", "stream", "bulk", "hosts"]
 BASELINE: Final = "bare-h2"
+ALL_KINDS: Final[frozenset[Kind]] = frozenset({"send", "stream", "bulk", "hosts"})
+ALL_SERVERS: Final = frozenset({"granian", "nghttpd", "nginx"})
 
 
 class WrongReply(Exception):
@@ -38,7 +44,7 @@ class Client(Protocol):
         """Closes all connections."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
     """A client that can be measured.
 
@@ -46,71 +52,69 @@ class Adapter:
         name: what tables call it.
         module: the module of ``bench.adapters`` that has ``open_client``.
         library: the module to import, to see whether it is installed.
+        program: the program instead, for a load generator that is none of Python's.
         packages: the distributions whose versions stand in the results.
-        kinds: which workloads it can take part in.
-        server: the kind of server that it speaks to.
+        kinds: what it can do.
+        servers: which servers it can speak to.
+        own_server: the server that it is measured with in place of granian.
+        options: keywords for ``open_client``, for variants of one client.
+        only: the workloads that a variant is for; empty for all.
     """
 
     name: str
     module: str
-    library: str
-    packages: tuple[str, ...]
-    kinds: frozenset[Kind] = frozenset({"send", "stream", "bulk"})
-    server: str = "granian"
+    library: str = ""
+    program: str = ""
+    packages: tuple[str, ...] = ()
+    kinds: frozenset[Kind] = ALL_KINDS
+    servers: frozenset[str] = ALL_SERVERS
+    own_server: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    only: frozenset[str] = frozenset()
 
     @property
-    def installed(self) -> bool:
-        """Whether the library can be imported."""
-        return importlib.util.find_spec(self.library) is not None
+    def missing(self) -> str | None:
+        """Returns why it cannot be measured here, or None when it can."""
+        if self.program:
+            return None if shutil.which(self.program) else f"{self.program} is not installed"
+        found = importlib.util.find_spec(self.library)
+        return None if found else f"{self.library} is not installed"
+
+    def server_for(self, workload: Workload) -> str | None:
+        """Returns the kind of server to measure it with, or None where it cannot take part."""
+        if self.only and workload.name not in self.only:
+            return None
+        if self.program:
+            return workload.server if workload.load else None
+        if workload.kind not in self.kinds:
+            return None
+        if self.own_server:
+            return self.own_server if workload.server == "granian" else None
+        return workload.server if workload.server in self.servers else None
 
     @contextlib.asynccontextmanager
     async def client(self, in_flight: int) -> AsyncIterator[Client]:
         """Makes a client for up to ``in_flight`` requests at a time, and closes it afterwards."""
         module = importlib.import_module(f"bench.adapters.{self.module}")
-        open_client = cast("Callable[[int], Awaitable[Client]]", module.open_client)
-        client = await open_client(in_flight)
+        open_client = cast("Callable[..., Awaitable[Client]]", module.open_client)
+        client = await open_client(in_flight, **self.options)
         try:
             yield client
         finally:
             await client.close()
 
+    def versions(self) -> dict[str, str]:
+        """Returns the versions of what it is made of."""
+        if self.program:
+            command = [self.program, "--version"]
+            told = subprocess.run(command, capture_output=True, text=True, check=False)
+            return {self.program: told.stdout.partition(" ")[2].strip()}
+        return {package: version_of(package) for package in self.packages}
 
-def version_of(package: str) -> str | None:
-    """Returns the version of an installed distribution, or None."""
+
+def version_of(package: str) -> str:
+    """Returns the version of an installed distribution."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-ALL_KINDS: Final[frozenset[Kind]] = frozenset({"send", "stream", "bulk"})
-GRPC: Final = ALL_KINDS - {"bulk"}  # a message is limited to 4 MiB
-
-ADAPTERS: Final = (
-    Adapter("dynamo_h2", "dynamo", "dynamo_h2", ("dynamo-h2", "h2", "hpack", "uvloop")),
-    Adapter(BASELINE, "bare_h2", "h2", ("h2", "hpack", "hyperframe", "uvloop")),
-    Adapter("httpx", "httpx_", "httpx", ("httpx", "httpcore", "h2")),
-    Adapter("httpx2", "httpx2_", "httpx2", ("httpx2", "httpcore2", "h2")),
-    Adapter("niquests", "niquests_", "niquests", ("niquests", "urllib3-future", "jh2")),
-    Adapter("aiohttp (HTTP/1.1)", "aiohttp_", "aiohttp", ("aiohttp",)),
-    Adapter("pycurl", "pycurl_", "pycurl", ("pycurl",)),
-    Adapter("curl_cffi", "curl_cffi_", "curl_cffi", ("curl_cffi",)),
-    Adapter("pyreqwest", "pyreqwest_", "pyreqwest", ("pyreqwest",)),
-    Adapter("grpc.aio", "grpc_aio", "grpc", ("grpcio",), GRPC, "grpc.aio"),
-    Adapter("grpclib", "grpclib_", "grpclib", ("grpclib", "h2"), GRPC, "grpc.aio"),
-)
-
-
-def find_adapters(names: list[str] | None) -> tuple[Adapter, ...]:
-    """Returns the adapters of these names, in this order; all of them for None.
-
-    Raises:
-        LookupError: a name is unknown.
-    """
-    if names is None:
-        return ADAPTERS
-    known = {adapter.name: adapter for adapter in ADAPTERS}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise LookupError(f"unknown client {unknown[0]!r}; known are {', '.join(known)}")
-    return tuple(known[name] for name in names)
+        return "not installed as a package"

@@ -5,16 +5,21 @@ The last line that it prints is its answer as JSON: ``{"figures": …}`` or ``{"
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, cast
 
 import uvloop
 
-from bench.adapter import find_adapters
+from bench.clients import find_clients
+from bench.environment import pin
 from bench.workload import Run
 from bench.workloads import find_workloads
+
+if TYPE_CHECKING:
+    from bench.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +50,21 @@ class Order:
 def carry_out(order: Order) -> dict[str, object]:
     """Measures, and returns the answer; whatever a client raises disqualifies it."""
     pin(order.core)
-    (adapter,) = find_adapters([order.client])
+    (adapter,) = find_clients([order.client])
     workload = next(w for w in find_workloads([order.workload]) if w.name == order.workload)
     try:
         run = Run(adapter, order.url, order.seconds, order.seed)
-        return {"figures": uvloop.run(workload.run(run))}
+        return {"figures": measure(workload, run)}
     except Exception as error:  # the libraries' own exceptions have no common base
         return {"failure": describe(error)}
 
 
-def pin(core: int | None) -> None:
-    """Keeps this process, and what it starts later, on one CPU where the platform can."""
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
+def measure(workload: Workload, run: Run) -> dict[str, float]:
+    """Measures a client, or a load generator with what the workload comes down to."""
+    if run.adapter.program and workload.load is not None:
+        module = importlib.import_module(f"bench.adapters.{run.adapter.module}")
+        return cast("dict[str, float]", module.measure_load(workload.load, run))
+    return uvloop.run(workload.run(run))
 
 
 def describe(error: BaseException) -> str:

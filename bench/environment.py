@@ -20,13 +20,15 @@ BASELINE_SOURCE: Final = Path(__file__).with_name("adapters") / "bare_h2.py"
 
 def environment(adapters: Iterable[Adapter]) -> dict[str, object]:
     """Returns what a reader needs to judge the figures, and to repeat them."""
-    packages = sorted({"granian", *(name for adapter in adapters for name in adapter.packages)})
+    versions = {"granian": version_of("granian")}
+    for adapter in adapters:
+        versions |= adapter.versions()
     return {
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": {name: version_of(name) or "source tree" for name in packages},
+        "versions": dict(sorted(versions.items())),
         "baseline_sha256": baseline_digest(),
     }
 
@@ -44,6 +46,12 @@ def cpu_model() -> str:
         return platform.processor() or "unknown"
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or "unknown")
+
+
+def pin(core: int | None) -> None:
+    """Keeps this thread, and what it starts later, on one CPU where the platform can."""
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
 
 
 def pick_cores() -> tuple[int | None, int | None]:

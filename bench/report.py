@@ -32,11 +32,13 @@ def columns(table: Table) -> list[Column]:
         Column(f"CPU µs/{table.unit}", "cpu_us"),
         Column("p50 ms", "p50_ms"),
         Column("p99 ms", "p99_ms"),
+        Column(f"KiB/{table.unit}", "kib"),
         Column("first p50 ms", "first_p50_ms"),
         Column("first p99 ms", "first_p99_ms"),
         Column("rate ÷ bare", "rate", ratio=True),
         Column("CPU ÷ bare", "cpu_us", ratio=True),
         Column("p50 ÷ bare", "p50_ms", ratio=True),
+        Column("memory ÷ bare", "kib", ratio=True),
     ]
     return [c for c in every if any(o.spread(c.figure) for o in table.outcomes)]
 

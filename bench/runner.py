@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.child import Order
 from bench.environment import environment
 from bench.results import Outcome, Results, Table
-from bench.servers import serving
+from bench.servers import missing, serving
 from examples.local_worker import ROOT
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.adapter import Adapter
     from bench.workload import Workload
 
-PATIENCE: Final = 60.0  # seconds beyond the measured ones, until a child counts as stuck
+PATIENCE: Final = 30.0  # seconds beyond the measured ones, until a child counts as stuck
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,13 @@ class Runner:
         settings: Settings,
         on_turn: Callable[[str, str], None],
     ) -> None:
-        self._adapters = tuple(adapter for adapter in adapters if adapter.installed)
-        self._workloads = workloads
+        self._adapters = tuple(adapter for adapter in adapters if adapter.missing is None)
+        self._workloads = tuple(w for w in workloads if missing(w.server) is None)
         self._settings = settings
         self._on_turn = on_turn
-        self._left_out = {
-            adapter.name: f"{adapter.library} is not installed"
-            for adapter in adapters
-            if not adapter.installed
-        }
+        reasons = {adapter.name: adapter.missing for adapter in adapters}
+        reasons |= {workload.name: missing(workload.server) for workload in workloads}
+        self._left_out = {name: reason for name, reason in reasons.items() if reason}
 
     @property
     def turns(self) -> int:
@@ -87,22 +85,24 @@ class Runner:
         results.tables.extend(self._measure(workload) for workload in self._workloads)
         return results
 
-    def _able(self, workload: Workload) -> list[Adapter]:
-        return [adapter for adapter in self._adapters if workload.kind in adapter.kinds]
+    def _able(self, workload: Workload) -> dict[str, str]:
+        """Returns the clients that can take part, each with its kind of server."""
+        servers = {adapter.name: adapter.server_for(workload) for adapter in self._adapters}
+        return {name: server for name, server in servers.items() if server is not None}
 
     def _measure(self, workload: Workload) -> Table:
-        adapters = self._able(workload)
-        outcomes = [Outcome(adapter.name) for adapter in adapters]
+        servers = self._able(workload)
+        outcomes = [Outcome(name) for name in servers]
         with contextlib.ExitStack() as stack:
             urls = {
                 server: stack.enter_context(serving(server, self._settings.server_core))
-                for server in sorted({adapter.server for adapter in adapters})
+                for server in sorted(set(servers.values()))
             }
             for _ in range(self._settings.rounds):
-                for adapter, outcome in zip(adapters, outcomes, strict=True):
-                    self._on_turn(workload.name, adapter.name)
+                for outcome in outcomes:
+                    self._on_turn(workload.name, outcome.client)
                     if outcome.failure is None:
-                        self._turn(workload, outcome, urls[adapter.server])
+                        self._turn(workload, outcome, urls[servers[outcome.client]])
         return Table(workload.name, workload.title, workload.unit, outcomes)
 
     def _turn(self, workload: Workload, outcome: Outcome, url: str) -> None:

@@ -26,6 +26,23 @@ class Run:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A workload that is one request over and over: what an external load generator can do.
+
+    Args:
+        path: where to.
+        in_flight: how many at a time, on one connection.
+        body: bytes of the request; 0 makes it a GET.
+        units: how much of the workload's unit one request is.
+    """
+
+    path: str
+    in_flight: int
+    body: int = 0
+    units: float = 1.0
+
+
 class Workload(Protocol):
     """Something that clients are asked to do, and how it is measured."""
 
@@ -44,6 +61,14 @@ class Workload(Protocol):
     @property
     def kind(self) -> Kind:
         """What a client must be able to do."""
+
+    @property
+    def server(self) -> str:
+        """The kind of server, unless a client needs its own."""
+
+    @property
+    def load(self) -> Load | None:
+        """The same for an external load generator, where it is so simple."""
 
     async def run(self, run: Run) -> dict[str, float]:
         """Checks that the client answers rightly, warms it up, and measures it.

@@ -80,7 +80,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_for_port(process: subprocess.Popen[bytes], port: int, host: str = "127.0.0.1") -> None:
     """Waits until the process accepts connections on the port.
 
     Raises:
@@ -90,7 +90,7 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
     while time.monotonic() < give_up:
         if process.poll() is not None:
             raise RuntimeError(f"the worker ended with exit code {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1.0):
             return
         time.sleep(0.02)
     raise RuntimeError(f"the worker did not listen within {START_TIMEOUT:.0f} s")

@@ -1,10 +1,10 @@
-"""The public client of this package with its default configuration."""
+"""The public client of this package."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dynamo_h2 import HttpRequestClient
+from dynamo_h2 import Http2Config, HttpRequestClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class DynamoClient:
     """An ``HttpRequestClient`` as a request plane uses it."""
 
-    def __init__(self) -> None:
-        self._client = HttpRequestClient()
+    def __init__(self, config: Http2Config) -> None:
+        self._client = HttpRequestClient(config)
 
     async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
         """Returns the body of a 2xx response."""
@@ -36,6 +36,6 @@ class DynamoClient:
         await self._client.close()
 
 
-async def open_client(in_flight: int) -> DynamoClient:
-    """Makes the client."""
-    return DynamoClient()
+async def open_client(in_flight: int, **config: Any) -> DynamoClient:  # noqa: ANN401 - any field
+    """Makes the client, with the defaults but for what is named."""
+    return DynamoClient(Http2Config(**config))

@@ -4,26 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bench.workloads.bulk import Download, Upload
+from bench.workloads.bulk import Download, upload
+from bench.workloads.connect import Connect
+from bench.workloads.echo import echo
+from bench.workloads.hosts import Hosts
+from bench.workloads.memory import IdleConnections, OpenStreams
+from bench.workloads.mix import Mix
 from bench.workloads.tokens import Tokens
-from bench.workloads.unary import Unary
+from bench.workloads.unary import unary
 
 if TYPE_CHECKING:
     from bench.workload import Workload
 
-WORKLOADS: Final[tuple[Workload, ...]] = (
-    Unary(1),
-    Unary(32),
-    Unary(256),
+# What the targets are about, on granian.
+QUICK: Final[tuple[Workload, ...]] = (
+    unary(1),
+    unary(32),
+    unary(256),
+    unary(1000),
+    echo(64, 16),
+    upload(16),
+    Download(64),
     Tokens(64),
     Tokens(64, paced=True),
-    Upload(16),
-    Download(64),
+    Connect(),
+)
+WORKLOADS: Final[tuple[Workload, ...]] = (
+    *QUICK,
+    Tokens(512, paced=True),
+    Hosts(),
+    Mix(),
+    IdleConnections(),
+    OpenStreams(),
+    unary(32, "nghttpd"),
+    unary(256, "nghttpd"),
+    Download(64, "nghttpd"),
 )
 
 
-def find_workloads(names: list[str] | None) -> tuple[Workload, ...]:
-    """Returns the workloads of these names, or of these families; all of them for None.
+def find_workloads(names: list[str]) -> tuple[Workload, ...]:
+    """Returns the workloads of these names, or of these families.
 
     Args:
         names: full names such as ``unary-32``, or beginnings such as ``unary``.
@@ -31,8 +51,6 @@ def find_workloads(names: list[str] | None) -> tuple[Workload, ...]:
     Raises:
         LookupError: a name fits nothing.
     """
-    if names is None:
-        return WORKLOADS
     for name in names:
         if not any(_fits(workload, name) for workload in WORKLOADS):
             known = ", ".join(workload.name for workload in WORKLOADS)

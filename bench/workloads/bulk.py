@@ -4,50 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from bench.adapter import WrongReply
 from bench.measure import measure
-from bench.payloads import pattern, payload
-from bench.workloads.unary import check_upload
+from bench.payloads import pattern
+from bench.workload import Load
+from bench.workloads.posts import Posts
 
 if TYPE_CHECKING:
     from bench.adapter import Client, Kind
     from bench.workload import Run
 
-MIB = 1024 * 1024
+MIB: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """One POST after another with a large body."""
-
-    mebibytes: int
-    unit: ClassVar[str] = "MiB"
-    kind: ClassVar[Kind] = "bulk"
-
-    @property
-    def name(self) -> str:
-        """The size is part of it."""
-        return f"upload-{self.mebibytes}"
-
-    @property
-    def title(self) -> str:
-        """What is sent."""
-        return f"upload of {self.mebibytes} MiB"
-
-    async def run(self, run: Run) -> dict[str, float]:
-        """Measures MiB per second."""
-        body = payload(run.seed, self.mebibytes * MIB)
-        expected, url = str(len(body)).encode(), f"{run.url}/length"
-        async with run.adapter.client(1) as client:
-            await check_upload(client, run.url, body)
-
-            async def act() -> None:
-                if await client.send("POST", url, body) != expected:
-                    raise WrongReply("the server received another length")
-
-            return await measure(act, 1, run.seconds, self.mebibytes)
+def upload(mebibytes: int) -> Posts:
+    """Returns one POST after another with a large body."""
+    return Posts(
+        name=f"upload-{mebibytes}",
+        title=f"upload of {mebibytes} MiB",
+        path="/length",
+        size=mebibytes * MIB,
+        in_flight=1,
+        unit="MiB",
+        units=mebibytes,
+        kind="bulk",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +38,53 @@ class Download:
     """One GET after another with a large answer, read chunk by chunk."""
 
     mebibytes: int
+    server: str = "granian"
     unit: ClassVar[str] = "MiB"
     kind: ClassVar[Kind] = "bulk"
 
     @property
     def name(self) -> str:
-        """The size is part of it."""
-        return f"download-{self.mebibytes}"
+        """The server, where it is not granian, and the size are part of it."""
+        prefix = "" if self.server == "granian" else f"{self.server}-"
+        return f"{prefix}download-{self.mebibytes}"
 
     @property
     def title(self) -> str:
         """What is fetched."""
-        return f"download of {self.mebibytes} MiB"
+        suffix = "" if self.server == "granian" else f", {self.server}"
+        return f"download of {self.mebibytes} MiB{suffix}"
+
+    @property
+    def length(self) -> int:
+        """Bytes of a body."""
+        return self.mebibytes * MIB
+
+    @property
+    def load(self) -> Load:
+        """The same for an external load generator."""
+        return Load(f"/bytes/{self.length}", 1, units=self.mebibytes)
 
     async def run(self, run: Run) -> dict[str, float]:
         """Measures MiB per second."""
-        length = self.mebibytes * MIB
+        url = f"{run.url}/bytes/{self.length}"
         async with run.adapter.client(1) as client:
-            await check_download(client, run.url, length)
+            await check_download(client, url, self.length)
+            return await measure(
+                lambda: fetch(client, url, self.length), 1, run.seconds, self.mebibytes
+            )
 
-            async def act() -> None:
-                received = 0
-                async for chunk in client.stream("GET", f"{run.url}/bytes/{length}"):
-                    received += len(chunk)
-                if received != length:
-                    raise WrongReply(f"{received} bytes came of {length}")
 
-            return await measure(act, 1, run.seconds, self.mebibytes)
+async def fetch(client: Client, url: str, length: int) -> None:
+    """Reads a body to its end.
+
+    Raises:
+        WrongReply: it was shorter or longer.
+    """
+    received = 0
+    async for chunk in client.stream("GET", url):
+        received += len(chunk)
+    if received != length:
+        raise WrongReply(f"{received} bytes came of {length}")
 
 
 async def check_download(client: Client, url: str, length: int) -> None:
@@ -91,7 +94,7 @@ async def check_download(client: Client, url: str, length: int) -> None:
         WrongReply: it differs from what the server sent.
     """
     digest = hashlib.sha256()
-    async for chunk in client.stream("GET", f"{url}/bytes/{length}"):
+    async for chunk in client.stream("GET", url):
         digest.update(chunk)
     if digest.digest() != hashlib.sha256(pattern(length)).digest():
         raise WrongReply("a body came back changed")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bench.adapter import WrongReply
 from bench.measure import WARM_UP_SHARE, Meter, closed_loop, percentiles_ms
 from bench.payloads import TOKEN
+from bench.workload import Load
 
 if TYPE_CHECKING:
     from bench.adapter import Client, Kind
@@ -55,6 +56,7 @@ class Tokens:
 
     streams: int
     paced: bool = False
+    server: ClassVar[str] = "granian"
     unit: ClassVar[str] = "token"
     kind: ClassVar[Kind] = "stream"
 
@@ -68,6 +70,14 @@ class Tokens:
         """How many streams, and how fast."""
         pace = f"{1000 // PACED_INTERVAL_MS} tokens/s each" if self.paced else "at full speed"
         return f"{self.streams} token streams, {pace}"
+
+    @property
+    def load(self) -> Load | None:
+        """The same for an external load generator, which cannot end streams on time."""
+        if self.paced:
+            return None
+        path = f"/tokens?count={FULL_SPEED_COUNT}&interval_ms=0"
+        return Load(path, self.streams, units=FULL_SPEED_COUNT)
 
     async def run(self, run: Run) -> dict[str, float]:
         """Measures tokens per second and CPU per token."""

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.adapter import ADAPTERS, BASELINE, Adapter, find_adapters
+from bench.adapter import BASELINE, Adapter, WrongReply
+from bench.adapters.h2load_ import read_log
 from bench.child import Order
+from bench.clients import CLIENTS, find_clients
 from bench.environment import baseline_digest, pick_cores
 from bench.results import Results
 from bench.runner import Runner, Settings, run_child
-from bench.servers import serving
-from bench.workloads import find_workloads
+from bench.servers import missing, serving
+from bench.workloads import WORKLOADS, find_workloads
 from examples.local_worker import local_worker
 
 SHORT = 0.05
@@ -23,22 +25,52 @@ def order(client: str, workload: str, url: str) -> Order:
     return Order(client, workload, url, seconds=SHORT, seed=1, core=pick_cores()[0])
 
 
-@pytest.mark.parametrize("adapter", [a for a in ADAPTERS if a.installed], ids=lambda a: a.name)
-def test_every_client_answers_rightly(adapter: Adapter) -> None:
-    with serving(adapter.server, pick_cores()[1]) as url:
+HERE = [client for client in CLIENTS if client.missing is None and not client.only]
+
+
+@pytest.mark.parametrize("client", HERE, ids=lambda client: client.name)
+def test_every_client_answers_rightly(client: Adapter) -> None:
+    with serving(client.own_server or "granian", pick_cores()[1]) as url:
         for workload in find_workloads(["unary-32", "tokens-64"]):
-            answer = run_child(order(adapter.name, workload.name, url))
+            answer = run_child(order(client.name, workload.name, url))
             assert "failure" not in answer, answer
             assert answer["figures"].keys() >= {"rate", "cpu_us", "p50_ms", "p99_ms"}
             assert min(answer["figures"].values()) > 0
 
 
-@pytest.mark.parametrize("name", ["tokens-paced-64", "upload-16", "download-64"])
+MEASURED_ABOVE = {"unary-32", "tokens-64"}
+
+
+@pytest.mark.parametrize("name", [w.name for w in WORKLOADS if w.name not in MEASURED_ABOVE])
 def test_every_workload_has_figures(name: str) -> None:
-    with serving("granian", pick_cores()[1]) as url:
+    (workload,) = [w for w in WORKLOADS if w.name == name]
+    if reason := missing(workload.server):
+        pytest.skip(reason)
+    with serving(workload.server, pick_cores()[1]) as url:
         answer = run_child(order(BASELINE, name, url))
     assert "failure" not in answer, answer
     assert min(answer["figures"].values()) > 0
+
+
+@pytest.mark.parametrize("client", [c for c in CLIENTS if c.only], ids=lambda client: client.name)
+def test_every_variant_is_measured_where_it_belongs(client: Adapter) -> None:
+    able = [workload for workload in WORKLOADS if client.server_for(workload)]
+    assert {workload.name for workload in able} == client.only
+    with serving("granian", pick_cores()[1]) as url:
+        answer = run_child(order(client.name, able[0].name, url))
+    assert "failure" not in answer, answer
+
+
+def test_load_generator_whose_requests_fail_has_no_figures() -> None:
+    with pytest.raises(WrongReply, match="1 of 2 statuses"):
+        read_log("1\t200\t150\n2\t404\t90\n", units=1, seconds=1, cpu=0.1)
+    with pytest.raises(WrongReply, match="0 of 0"):
+        read_log("", units=1, seconds=1, cpu=0.1)
+
+
+def test_log_of_the_load_generator_is_counted_in_units() -> None:
+    figures = read_log("1\t200\t1000\n2\t202\t3000\n", units=16, seconds=2, cpu=0.0032)
+    assert figures == pytest.approx({"rate": 16, "cpu_us": 100, "p50_ms": 1, "p99_ms": 3})
 
 
 def test_client_that_gets_something_else_is_disqualified() -> None:
@@ -60,8 +92,8 @@ def test_child_that_breaks_is_a_failure() -> None:
 
 def test_rounds_are_interleaved_and_absent_clients_are_named() -> None:
     turns: list[str] = []
-    absent = Adapter("absent", "nothing", "no_such_library", ())
-    adapters = (*find_adapters([BASELINE, "httpx"]), absent)
+    absent = Adapter(name="absent", module="nothing", library="no_such_library")
+    adapters = (*find_clients([BASELINE, "httpx"]), absent)
     settings = Settings(SHORT, 2, 1, *pick_cores())
     runner = Runner(adapters, find_workloads(["unary-1"]), settings, lambda _, c: turns.append(c))
     results = runner.run()
