@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from dynamo_h2.errors import InvalidRequest, TransportError
 from dynamo_h2.http2.stream import Need
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dynamo_h2.call import Times
     from dynamo_h2.http2.body import RequestBody
     from dynamo_h2.http2.connection import Connection
-    from dynamo_h2.http2.stream import Request, SendHalf, Stream
+    from dynamo_h2.http2.stream import Future, Request, SendHalf, Stream
     from dynamo_h2.metrics import Counters
     from dynamo_h2.transport.pool import HostPool
     from dynamo_h2.transport.protocol import ClientProtocol
@@ -154,15 +154,15 @@ class Exchange:
         stream_id = None if self.stream is None else self.stream.stream_id
         return Attempt(self._host.name, stream_id, error, now - self.last_began)
 
-    async def wait_for_data(self) -> None:
-        """Wait until more of the body is there, or will never be."""
+    def more(self) -> Future:
+        """A future that is done when more of the body is there, or will never be."""
         stream, protocol = self.stream, self._protocol
         assert stream is not None
         assert protocol is not None
         now = self._terms.clock()
         future = stream.wait(Need.DATA, now)
         protocol.connection.wait_until(stream, now)
-        await future
+        return future
 
     async def wait_until_sent(self) -> None:
         """Wait until the request's body is out, or is wanted no more."""
@@ -230,6 +230,34 @@ class BodyStream:
         """The trailer fields; empty until the response was read to its end."""
         return Headers(self._stream.trailers if self._ended else ())
 
+    def __aiter__(self) -> Self:
+        """Iterate over the chunks that are left."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Wait for the next chunk.
+
+        Raises:
+            TransportError: The response was cut short.
+            RuntimeError: The response was left, or another task is reading it.
+        """
+        stream = self._stream
+        # One coroutine down to the future: a token costs a third less than with a chain of three.
+        while not self.closed:
+            chunk = stream.read()
+            if chunk:
+                return chunk
+            if stream.ended:
+                self._end()
+                raise StopAsyncIteration
+            if stream.error is not None:
+                if not self._ended:
+                    self._ended = True
+                    self._counters.errors += 1
+                raise stream.error
+            await self._exchange.more()
+        raise RuntimeError("the response was closed before it was read to its end")
+
     async def read(self) -> bytes:
         """Wait for the next chunk; ``b""`` at the end.
 
@@ -237,21 +265,7 @@ class BodyStream:
             TransportError: The response was cut short.
             RuntimeError: The response was left, or another task is reading it.
         """
-        stream = self._stream
-        while not self.closed:
-            chunk = stream.read()
-            if chunk:
-                return chunk
-            if stream.ended:
-                self._end()
-                return b""
-            if stream.error is not None:
-                if not self._ended:
-                    self._ended = True
-                    self._counters.errors += 1
-                raise stream.error
-            await self._exchange.wait_for_data()
-        raise RuntimeError("the response was closed before it was read to its end")
+        return await anext(self, b"")
 
     def cancel(self) -> None:
         """Give up what is left of the response."""

@@ -209,6 +209,9 @@ class Response:
 class BodyReader(Protocol):
     """Where the body of a response comes from."""
 
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the pieces of the body; none is empty."""
+
     async def read(self) -> bytes:
         """Wait for the next piece of the body; ``b""`` at its end."""
 
@@ -260,7 +263,7 @@ class StreamResponse(Response):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the body in pieces, as they arrive; none is empty."""
-        return _Chunks(self._begin())
+        return aiter(self._begin())
 
     async def aread(self) -> bytes:
         """Read the whole body and keep it; a second call returns it again.
@@ -328,29 +331,21 @@ class _Memory:
         self._body = body
         self.trailers = trailers
 
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        body = await self.read()
+        if not body:
+            raise StopAsyncIteration
+        return body
+
     async def read(self) -> bytes:
         body, self._body = self._body, b""
         return body
 
     def cancel(self) -> None:
         """Nothing is on its way."""
-
-
-class _Chunks:
-    # Not an async generator: one that is left early is closed later, by a task of the event loop.
-    __slots__ = ("_read",)
-
-    def __init__(self, reader: BodyReader) -> None:
-        self._read = reader.read
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self._read()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
 
 
 class _Decoder(Protocol[_T]):

@@ -43,6 +43,10 @@ class Pieces:
         self._trailers = trailers
         self._error = error
 
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece
+
     async def read(self) -> bytes:
         assert not self.cancelled
         if self.pieces:

@@ -115,6 +115,7 @@ class Connection:
         self._last_words: list[bytes | memoryview] = []
         self._direct = 0
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
+        self._window = self._engine.connection_receive_window
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
         self._scheduler: Scheduler[SendHalf] = Scheduler(config.send_quantum)
         self._deadlines: Deadlines[Stream] = Deadlines()
@@ -221,8 +222,12 @@ class Connection:
     def wait_until(self, stream: Stream, now: float) -> None:
         """See to it that a stream's time limits are watched: somebody waits for it."""
         self.now = now
-        # Before the head, waiting adds no limit to those that are watched already.
-        if (stream.status or not stream.tick) and self.streams.get(stream.stream_id) is stream:
+        tick = stream.tick
+        if tick and (
+            not stream.status or tick / TICKS_PER_SECOND <= now + stream.request.read_timeout
+        ):
+            return  # what is watched already comes first
+        if self.streams.get(stream.stream_id) is stream:
             before = self.timer_at
             self._arm(stream)
             if self.timer_at < before:
@@ -261,7 +266,7 @@ class Connection:
         if self.closed:
             return
         self.now = now
-        self._keep_alive.received(now)
+        self._keep_alive.last_received = now
         try:
             self._engine.receive(data)
         except NotHttp2 as error:
@@ -420,7 +425,9 @@ class Connection:
         self, stream_id: int, data: bytes | memoryview, flow_length: int, end_stream: bool
     ) -> None:
         """A piece of a body."""
-        self._grant_connection(flow_length)
+        increment = self._window.process_bytes(flow_length)
+        if increment:
+            self._engine.grant(0, increment)
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -446,7 +453,9 @@ class Connection:
     def on_late_data(self, flow_length: int) -> None:
         """DATA for a stream that is gone: the connection's credit is still owed."""
         self._flood.count(Idle.LATE, self.now)
-        self._grant_connection(flow_length)
+        increment = self._window.process_bytes(flow_length)
+        if increment:
+            self._engine.grant(0, increment)
 
     def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
         """The trailers of a response, which end it."""
@@ -606,12 +615,6 @@ class Connection:
             self._arm(stream)
         else:
             self._finish(stream)
-
-    def _grant_connection(self, size: int) -> None:
-        """Return connection credit for bytes that arrived."""
-        increment = self._engine.connection_receive_window.process_bytes(size)
-        if increment:
-            self._engine.grant(0, increment)
 
     def _return_credit(self, stream: ReceiveHalf, size: int) -> None:
         """Return stream credit for bytes that the application took."""

@@ -131,6 +131,8 @@ class FastEngine(Engine):
         self._data_stream = 0
         self._data_end = False
         self._data_left = 0
+        # Whether nothing of a frame or field block is kept, and the peer's SETTINGS have come.
+        self._between_frames = False
         self._settings_changed()
 
     # Sending
@@ -266,14 +268,15 @@ class FastEngine(Engine):
         if self.state_machine.state is ConnectionState.CLOSED:
             return
         try:
-            self._receive(data)
+            self._read_frames(data)
         except ProtocolError as error:
             if not self.failed:
                 self._fail(error)
             raise
 
-    def _receive(self, data: bytes | memoryview) -> None:
-        at, size = self._resume(data), len(data)
+    def _read_frames(self, data: bytes | memoryview) -> None:
+        at = 0 if self._between_frames else self._resume(data)
+        size = len(data)
         while size - at >= HEADER_LENGTH:
             high, low, kind, flags, stream_id = _unpack_header(data, at)
             length = high << 8 | low
@@ -297,21 +300,24 @@ class FastEngine(Engine):
             super().receive(data[at:end])
             at = end
             if not self._reader.at_boundary:
+                self._between_frames = False
                 at = self._finish_frame(data, at)
         if at < size:
             super().receive(data[at:])
+            self._between_frames = False
 
     def _resume(self, data: bytes | memoryview) -> int:
         """Go on with a frame that began in an earlier read; returns where the next one begins."""
         if self._data_left:
-            return self._more_data(data)
+            at = self._more_data(data)
+        elif self._reader.started:
+            at = self._finish_frame(data, 0)
+        else:
+            at = len(data)
+            super().receive(data)
         reader = self._reader
-        if reader.started and reader.at_boundary:
-            return 0
-        if reader.started:
-            return self._finish_frame(data, 0)
-        super().receive(data)
-        return len(data)
+        self._between_frames = reader.started and reader.at_boundary and not self._data_left
+        return at
 
     def _finish_frame(self, data: bytes | memoryview, at: int) -> int:
         """Give the reader no more than the frame, or field block, that it has begun."""
@@ -353,6 +359,7 @@ class FastEngine(Engine):
         if here < length:
             self._data_stream, self._data_left = stream_id, length - here
             self._data_end = bool(flags)
+            self._between_frames = False
             if here:
                 self._receiver.on_data(stream_id, _piece(data, start, start + here), here, False)
             return True

@@ -106,9 +106,11 @@ class ClientProtocol(asyncio.Protocol):
         connection = self.connection
         self._counters.bytes_received += len(data)
         connection.receive(data, self._clock())
-        if connection.queued_control > MAX_QUEUED_CONTROL // 2 and self._paused:
-            self._pause_reading()
-        if connection.has_output or connection.closed or connection.timer_at < self._armed_at:
+        if connection.has_output:
+            if self._paused and connection.queued_control > MAX_QUEUED_CONTROL // 2:
+                self._pause_reading()
+            self.schedule_flush()
+        elif connection.closed or connection.timer_at < self._armed_at:
             self.schedule_flush()
 
     def eof_received(self) -> bool:
