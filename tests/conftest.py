@@ -6,11 +6,13 @@ import asyncio
 import gc
 import os
 from collections.abc import Generator, Iterator, Mapping
+from importlib.metadata import version
 
 import hypothesis
 import pytest
 import pytest_asyncio
 
+from dynamo_h2.config import Http2Config
 from tests.leaks import LOOPS, LeakCheck, WatchedAsyncio, WatchedUvloop
 
 pytest_plugins = ["tests.peers.fixtures"]
@@ -31,11 +33,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="uvloop",
         help="the event loop under all async tests",
     )
+    parser.addoption(
+        "--engine",
+        choices=["fast", "stock"],
+        default="fast",
+        help="the protocol engine of every client that does not ask for another",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "released_defaults: sees the defaults as they are released")
+    _set_default_engine(config.getoption("engine"))
+
+
+def _set_default_engine(name: str) -> None:
+    """Change the default of one field; everything else stays as it is released."""
+    defaults = Http2Config.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["engine"] = name
+
+
+@pytest.fixture(autouse=True)
+def _released_defaults(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.node.get_closest_marker("released_defaults") is None:
+        yield
+        return
+    _set_default_engine("fast")
+    yield
+    _set_default_engine(request.config.getoption("engine"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     debug = ", debug on" if config.getoption("asyncio_debug") else ""
-    return f"event loop: {config.getoption('loop')}{debug}"
+    return (
+        f"event loop: {config.getoption('loop')}{debug}; "
+        f"engine: {config.getoption('engine')}; h2 {version('h2')}, hpack {version('hpack')}"
+    )
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, object]:

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from dynamo_h2.config import Http2Config, UnknownVariableWarning, options
 from dynamo_h2.errors import ConfigError, Problem
 
+pytestmark = pytest.mark.released_defaults
+
 BIGGEST = 2**31 - 1
 DAY = 86_400
 

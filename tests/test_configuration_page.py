@@ -9,6 +9,8 @@ import pytest
 
 from dynamo_h2.config import Http2Config, configuration_table, options
 
+pytestmark = pytest.mark.released_defaults
+
 PAGE = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 
