@@ -10,7 +10,9 @@ The rules for one host:
 5. A slot that becomes free goes to the first in line in the same turn of the loop. It is reserved
    until that request uses it, so that nobody overtakes, and goes back if the request was cancelled.
 6. A draining or closed connection leaves the list at once, and is never handed out again.
-7. A dial that fails fails all who wait: each gets an error of its own.
+7. A request that was refused avoids the connection that refused it, as long as there may be others.
+8. How many streams the host takes is remembered: no more are written ahead on its next connection.
+9. A dial that fails fails all who wait: each gets an error of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import copy
 from collections import deque
 from functools import partial
 from math import inf
+from sys import maxsize
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamo_h2.errors import (
@@ -64,6 +67,13 @@ class HostKey(NamedTuple):
     server_hostname: str | None
 
 
+class _Waiter(NamedTuple):
+    """A request in line, and the connection that has refused it."""
+
+    slot: asyncio.Future[ClientProtocol]
+    avoid: ClientProtocol | None
+
+
 class HostPool:
     """The connections to one host.
 
@@ -82,20 +92,29 @@ class HostPool:
         self._pool = pool
         self._config = pool.config
         self._loop = pool.loop
-        self._waiters: deque[asyncio.Future[ClientProtocol]] = deque()
+        self._waiters: deque[_Waiter] = deque()
         self.dial: asyncio.Task[None] | None = None
         self._failures = 0
+        self._capacity = maxsize  # of the latest connection that is ready, in streams
 
     @property
     def unused(self) -> bool:
         """Whether nothing is held, wanted or under way here."""
         return not (self.connections or self._waiters or self.dial)
 
-    def try_open(self, request: Request, now: float) -> tuple[ClientProtocol, Stream] | None:
-        """Start a request at once; None when it has to wait for a slot."""
+    def try_open(
+        self, request: Request, now: float, avoid: ClientProtocol | None = None
+    ) -> tuple[ClientProtocol, Stream] | None:
+        """Start a request at once; None when it has to wait for a slot.
+
+        Args:
+            request: What to send.
+            now: The present, in seconds.
+            avoid: The connection that has refused it.
+        """
         if self._waiters:
             return None
-        protocol = self._choose()
+        protocol = self._choose(avoid)
         if protocol is None:
             return None
         self.used_at = now
@@ -106,7 +125,7 @@ class HostPool:
         return protocol, stream
 
     async def open(
-        self, request: Request, times: Times, deadline: float
+        self, request: Request, times: Times, deadline: float, avoid: ClientProtocol | None = None
     ) -> tuple[ClientProtocol, Stream]:
         """Start a request as soon as there is a slot.
 
@@ -114,14 +133,20 @@ class HostPool:
             request: What to send.
             times: How long it may wait.
             deadline: When the request ends, in the loop's seconds.
+            avoid: The connection that has refused it.
 
         Raises:
             TransportError: No slot in time, or no connection; ``processed`` is False.
         """
-        protocol = await self._acquire(times, deadline)
-        protocol.reserved -= 1
-        now = self.used_at = self._loop.time()
-        return protocol, protocol.connection.open_stream(request, now)
+        began = self.used_at = self._loop.time()
+        while True:
+            protocol = await self._acquire(times, deadline, began, avoid)
+            protocol.reserved -= 1
+            connection = protocol.connection
+            # The peer may have lowered its limit since the slot was handed out.
+            if not connection.usable or len(connection.streams) < connection.capacity:
+                now = self.used_at = self._loop.time()
+                return protocol, connection.open_stream(request, now)
 
     def shut(self) -> None:
         """Fail who waits, stop dialling, and close every connection."""
@@ -134,36 +159,39 @@ class HostPool:
 
     # Waiting.
 
-    async def _acquire(self, times: Times, deadline: float) -> ClientProtocol:
+    async def _acquire(
+        self, times: Times, deadline: float, began: float, avoid: ClientProtocol | None
+    ) -> ClientProtocol:
         """Wait in line for a slot; it comes reserved."""
+        if self._pool.closed:
+            raise ClientClosed("client is closed", origin=self.name, processed=False)
         waiter: asyncio.Future[ClientProtocol] = self._loop.create_future()
-        self._waiters.append(waiter)
+        self._waiters.append(_Waiter(waiter, avoid))
         self._serve()
-        timer = None if waiter.done() else self._watch(waiter, times, deadline)
+        timer = None if waiter.done() else self._watch(waiter, times, deadline, began)
         try:
             return await waiter
         except asyncio.CancelledError:
             # Handed a slot, or an error, in the same turn of the loop as the cancel.
             if not waiter.cancelled() and waiter.exception() is None:
                 waiter.result().reserved -= 1
-                self._serve()
+                self._settle()
             raise
         finally:
             if timer is not None:
                 timer.cancel()
 
     def _watch(
-        self, waiter: asyncio.Future[ClientProtocol], times: Times, deadline: float
+        self, waiter: asyncio.Future[ClientProtocol], times: Times, deadline: float, began: float
     ) -> asyncio.TimerHandle | None:
         """Let a waiter fail when the first of its limits passes."""
-        now = self._loop.time()
         kind: type[TransportError] = RequestTimeout
         when = deadline
-        if now + times.pool_timeout < when:
-            kind, when = PoolTimeout, now + times.pool_timeout
+        if began + times.pool_timeout < when:
+            kind, when = PoolTimeout, began + times.pool_timeout
         connect = times.connect_timeout
-        if connect is not None and not self.connections and now + connect < when:
-            kind, when = ConnectTimeout, now + connect
+        if connect is not None and not self.connections and began + connect < when:
+            kind, when = ConnectTimeout, began + connect
         if when == inf:
             return None
         return self._loop.call_at(when, self._give_up, waiter, kind)
@@ -178,44 +206,60 @@ class HostPool:
     def _fail_waiters(self, error: TransportError) -> None:
         """Fail all who wait, each with a copy: a traceback belongs to one task."""
         waiters, self._waiters = self._waiters, deque()
-        for waiter in waiters:
+        for waiter, _ in waiters:
             if not waiter.done():
                 own = copy.copy(error)
                 own.__cause__ = error.__cause__
                 waiter.set_exception(own)
 
-    def _choose(self) -> ClientProtocol | None:
+    def _choose(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
         """The least loaded connection with a free slot."""
         best: ClientProtocol | None = None
         least = inf  # of the loads
         for protocol in self.connections:
             load = protocol.load
-            if load < least and load < protocol.connection.capacity:
+            if load < least and load < protocol.connection.capacity and protocol is not avoid:
                 best, least = protocol, load
+        if best is None and avoid in self.connections and not self._may_grow():
+            return self._choose(None)
         return best
 
     def _serve(self) -> None:
         """Hand free slots to those who wait, first come first served."""
         waiters = self._waiters
         while waiters:
-            if waiters[0].done():
+            waiter, avoid = waiters[0]
+            if waiter.done():
                 waiters.popleft()
                 continue
-            protocol = self._choose()
+            protocol = self._choose(avoid)
             if protocol is None:
                 self._grow()
                 return
             protocol.reserved += 1
-            waiters.popleft().set_result(protocol)
+            waiters.popleft()
+            waiter.set_result(protocol)
+
+    def _settle(self) -> None:
+        """Hand out what has become free, and let go of idle connections that are too many."""
+        self._serve()
+        if len(self.connections) > self._config.pool_max_idle_per_host:
+            idle = [each for each in self.connections if not each.load and each.connection.ready]
+            for protocol in idle[self._config.pool_max_idle_per_host :]:
+                protocol.connection.drain(self._loop.time())
 
     # Dialling.
+
+    def _may_grow(self) -> bool:
+        """Whether the host may have another connection."""
+        return len(self.connections) < self._config.connection_limit
 
     def _grow(self) -> None:
         """Dial for those who wait, unless a dial is under way or the host has all it may have."""
         if (
             self.dial is None
             and not self._pool.closed
-            and len(self.connections) < self._config.connection_limit
+            and self._may_grow()
             and all(protocol.connection.ready for protocol in self.connections)
         ):
             self.dial = self._loop.create_task(self._connect())
@@ -236,7 +280,7 @@ class HostPool:
             failure.__cause__ = error
             self._dial_failed(failure)
         else:
-            self._serve()
+            self._settle()
 
     async def _connect(self) -> None:
         """Make one connection, with as many tries as the config allows."""
@@ -278,6 +322,7 @@ class HostPool:
         self._pool.opened(protocol)
         if protocol.connection.closed:
             raise self._failure(protocol)
+        protocol.connection.capacity = min(protocol.connection.capacity, self._capacity)
         self.connections.append(protocol)
 
     def _failure(self, protocol: ClientProtocol) -> ConnectError:
@@ -303,22 +348,15 @@ class HostPool:
 
     def _state(self, protocol: ClientProtocol, state: State) -> None:
         if state is State.FREED:
-            if self._waiters:
-                self._serve()
-            if not protocol.load and len(self.connections) > self._config.pool_max_idle_per_host:
-                self._trim(protocol)
+            if self._waiters or not protocol.load:
+                self._settle()
         elif state is State.READY:
             self._failures = 0
             self.failed = False
-            self._serve()
+            self._capacity = protocol.connection.capacity
+            self._settle()
         else:
             self._remove(protocol)
-
-    def _trim(self, protocol: ClientProtocol) -> None:
-        """Let a connection go that became idle, when there are enough idle ones."""
-        idle = sum(1 for other in self.connections if not other.load)
-        if idle > self._config.pool_max_idle_per_host and protocol.connection.usable:
-            protocol.connection.drain(self._loop.time())
 
     def _remove(self, protocol: ClientProtocol) -> None:
         if protocol not in self.connections:
