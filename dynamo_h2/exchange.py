@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from dynamo_h2.errors import InvalidRequest, TransportError
+from dynamo_h2.errors import DynamoH2Error, InvalidRequest, TransportError
 from dynamo_h2.http2.stream import Need
 from dynamo_h2.response import Attempt, Headers
 from dynamo_h2.transport.retry import may_retry
@@ -57,6 +57,7 @@ class Exchange:
 
     __slots__ = (
         "_body",
+        "_foreign",
         "_host",
         "_protocol",
         "_pump",
@@ -85,6 +86,7 @@ class Exchange:
         self._times = times
         self._protocol: ClientProtocol | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._foreign = False  # whether the caller's own body failed
         self.stream: Stream | None = None
         self.started = self.last_began = now
         self.failures: list[Attempt] = []
@@ -100,9 +102,11 @@ class Exchange:
             now = self.last_began
             self.stream = None
             try:
-                opened = self._host.try_open(request, now)
+                opened = self._host.try_open(request, now, self._protocol)
                 if opened is None:
-                    opened = await self._host.open(request, self._times, request.deadline)
+                    opened = await self._host.open(
+                        request, self._times, request.deadline, self._protocol
+                    )
                 self._protocol, stream = opened
                 self.stream = stream
                 self._terms.counters.requests += 1
@@ -133,7 +137,7 @@ class Exchange:
         self.failures.append(self._attempt(error, now))
         if not may_retry(
             error,
-            replayable=self._body is None or self._body.available,
+            replayable=self._replayable(),
             retries=len(self.failures) - 1,
             max_retries=terms.max_retries,
             deadline=self._request.deadline,
@@ -142,9 +146,25 @@ class Exchange:
             terms.counters.errors += 1
             for number, attempt in enumerate(self.failures[:-1], 1):
                 error.add_note(f"attempt {number}: {attempt.error}")
+            self._let_go()
             raise error
         terms.counters.retries += 1
         self.last_began = now
+
+    def _replayable(self) -> bool:
+        """Whether nothing of the caller's stands against sending it again.
+
+        A body or a callback may raise an error of ours, from another client: that is not our peer's
+        word. A callback is called only once something of a response has arrived.
+        """
+        if self._foreign or (self.stream is not None and self.stream.got_response):
+            return False
+        return self._body is None or self._body.available
+
+    def _let_go(self) -> None:
+        """Forget the body: a traceback holds on to this, and must not to the caller's buffer."""
+        self._request.data = None
+        self._body = None
 
     def attempts(self, now: float) -> tuple[Attempt, ...]:
         """What was tried until ``now`` (seconds), the attempt that succeeded last."""
@@ -179,13 +199,32 @@ class Exchange:
     def _start_pump(self, stream: Stream) -> None:
         assert self._protocol is not None
         assert self._body is not None
-        feeding = _feed(self._protocol.connection, stream, self._body, self._terms.clock)
+        feeding = self._feed(self._protocol.connection, stream, self._body)
         self._pump = asyncio.get_running_loop().create_task(feeding)
+
+    async def _feed(self, connection: Connection, stream: Stream, body: RequestBody) -> None:
+        """Feed a body into its stream, no faster than the peer takes it.
+
+        What the body itself raises ends the stream, and reaches the caller unchanged.
+        """
+        send, clock = stream.send, self._terms.clock
+        assert send is not None
+        try:
+            await _feed_chunks(connection, stream, send, body, clock)
+        except (Exception, asyncio.CancelledError) as error:
+            if send.closed and not isinstance(error, Exception):
+                raise  # told to stop; else the body was cancelled from within
+            if isinstance(error, InvalidRequest):
+                late: DynamoH2Error = error
+                late.processed = None  # a part of the request is out
+            self._foreign = True
+            connection.fail(stream, error, clock())
 
     async def close(self) -> None:
         """Give up what is not finished: RST_STREAM for the stream, and the end of its task."""
         if self.stream is not None and self._protocol is not None:
             self._protocol.connection.cancel(self.stream, self._terms.clock())
+        self._let_go()
         await self.stop_pump()
 
     def cancel(self) -> None:
@@ -276,21 +315,6 @@ class BodyStream:
         if not self._ended:
             self._ended = True
             self._counters.responses += 1
-
-
-async def _feed(
-    connection: Connection, stream: Stream, body: RequestBody, clock: Callable[[], float]
-) -> None:
-    """Feed a body into its stream, no faster than the peer takes it.
-
-    What the body itself raises ends the stream, and reaches the caller unchanged.
-    """
-    send = stream.send
-    assert send is not None
-    try:
-        await _feed_chunks(connection, stream, send, body, clock)
-    except Exception as error:  # the caller's own, handed to the caller
-        connection.fail(stream, error, clock())
 
 
 async def _feed_chunks(
