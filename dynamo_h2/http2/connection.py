@@ -140,7 +140,10 @@ class Connection:
     @property
     def has_output(self) -> bool:
         """Whether ``data_to_send`` may have something."""
-        return self._engine.has_output or len(self._scheduler) > 0 or bool(self._last_words)
+        engine = self._engine
+        if engine.has_output or self._last_words:
+            return True
+        return len(self._scheduler) > 0 and engine.outbound_flow_control_window > 0
 
     @property
     def queued_control(self) -> int:
@@ -515,6 +518,7 @@ class Connection:
 
     def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
         """The peer is leaving: streams above ``last_stream_id`` were not and will not be seen."""
+        self._flood.count(Idle.GOAWAY, self.now)
         text = debug[:128].decode("utf-8", "replace")
         reason = f"GOAWAY {code_name(code)}" + (f" {text!r}" if text else "")
         # First, so that no slot which becomes free here is handed out.
