@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.clients import CLIENTS, find_clients
 from bench.clients import QUICK as QUICK_CLIENTS
 from bench.environment import pick_cores
+from bench.plots import draw_all
 from bench.report import markdown, print_results
 from bench.runner import Runner, Settings
 from bench.workloads import QUICK as QUICK_WORKLOADS
@@ -38,7 +40,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="what payloads are made from")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory for the results")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
-    arguments = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser.parse_args(words)
+    arguments.words = words
     if arguments.seconds <= 0 or arguments.rounds < 1:
         parser.error("--seconds must be above 0, and --rounds at least 1")
     return arguments
@@ -58,10 +62,16 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"bench: {error}", style="red", highlight=False)
         return 2
     print_results(results, console)
-    results.save(arguments.out / "results.json")
-    (arguments.out / "results.md").write_text(markdown(results), encoding="utf-8")
+    write(results, arguments.out)
     console.print(f"written to {arguments.out}", highlight=False)
     return 0
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes JSON, Markdown and plots."""
+    results.save(folder / "results.json")
+    (folder / "results.md").write_text(markdown(results), encoding="utf-8")
+    draw_all(results, folder)
 
 
 def choose(
@@ -104,6 +114,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> Results:
         runner = Runner(clients, workloads, settings, on_turn)
         progress.update(bar, total=runner.turns)
         results = runner.run()
+        results.settings["command"] = shlex.join(["python", "-m", "bench", *arguments.words])
         progress.update(bar, completed=runner.turns, description="done", refresh=True)
     return results
 

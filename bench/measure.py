@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+SHARES: Final = {
+    "p10_ms": 0.10,
+    "p25_ms": 0.25,
+    "p50_ms": 0.50,
+    "p75_ms": 0.75,
+    "p90_ms": 0.90,
+    "p99_ms": 0.99,
+    "p999_ms": 0.999,
+}
 WARM_UP_SHARE: Final = 0.25  # of the measured time; the first requests pay for dialling and caches
 
 
@@ -49,12 +58,9 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def percentiles_ms(seconds: Sequence[float], prefix: str = "") -> dict[str, float]:
-    """Returns the median and the 99th percentile in milliseconds."""
+    """Returns the percentiles of ``SHARES`` in milliseconds, as ``p50_ms`` and so on."""
     ordered = sorted(seconds)
-    return {
-        f"{prefix}p50_ms": percentile(ordered, 0.50) * 1e3,
-        f"{prefix}p99_ms": percentile(ordered, 0.99) * 1e3,
-    }
+    return {f"{prefix}{name}": percentile(ordered, share) * 1e3 for name, share in SHARES.items()}
 
 
 async def measure(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from bench.adapter import BASELINE
+from bench.expectations import check
+from bench.targets import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -23,6 +25,27 @@ class Column(NamedTuple):
     title: str
     figure: str
     ratio: bool = False
+
+
+class Sheet(NamedTuple):
+    """A table to be shown.
+
+    Args:
+        title: what stands above it.
+        titles: the heads of the columns.
+        rows: the cells.
+        words: how many of the first columns are words; figures stand on the right.
+    """
+
+    title: str
+    titles: list[str]
+    rows: list[list[str]]
+    words: int = 1
+
+    @property
+    def justify(self) -> list[Literal["left", "right"]]:
+        """The side of each column."""
+        return ["left" if place < self.words else "right" for place in range(len(self.titles))]
 
 
 def columns(table: Table) -> list[Column]:
@@ -99,14 +122,32 @@ def conditions(results: Results) -> Iterator[str]:
     yield f"baseline {BASELINE}, SHA-256 of its source {environment['baseline_sha256']}"
 
 
-def print_results(results: Results, console: Console) -> None:
-    """Prints a table for each workload."""
+def sheets(results: Results) -> Iterator[Sheet]:
+    """Yields a table for each workload, one for the targets and one for the expectations."""
     for table in results.tables:
-        drawn = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD)
-        drawn.add_column("client")
-        for column in columns(table):
-            drawn.add_column(column.title, justify="right", overflow="fold")
-        for row in rows(table):
+        titles = ["client", *(column.title for column in columns(table))]
+        yield Sheet(table.title, titles, list(rows(table)))
+    verdicts = [
+        [v.target.workload, v.target.text, format_spread(v.ratio), "holds" if v.holds else "MISSED"]
+        for v in judge(results)
+    ]
+    if verdicts:
+        yield Sheet("Targets", ["workload", "target", "measured", "verdict"], verdicts, words=2)
+    expectations = [
+        [e.claim, f"{e.expected} {e.unit}", f"{format_spread(e.measured)} {e.unit}"]
+        for e in check(results)
+    ]
+    if expectations:
+        yield Sheet("Expectations", ["what", "expected", "measured"], expectations, words=2)
+
+
+def print_results(results: Results, console: Console) -> None:
+    """Prints all tables, and how the figures were taken."""
+    for sheet in sheets(results):
+        drawn = RichTable(title=sheet.title, title_justify="left", box=SIMPLE_HEAD)
+        for title, justify in zip(sheet.titles, sheet.justify, strict=True):
+            drawn.add_column(title, justify=justify, overflow="fold")
+        for row in sheet.rows:
             drawn.add_row(*(text.replace(" (", "\n(") for text in row))
         console.print(drawn)
     for line in (*notes(results), *conditions(results)):
@@ -119,15 +160,14 @@ def markdown(results: Results) -> str:
 
 
 def _markdown_lines(results: Results) -> Iterator[str]:
-    for table in results.tables:
-        titles = ["client", *(column.title for column in columns(table))]
-        yield f"## {table.title}\n"
-        yield _markdown_row(titles)
-        yield _markdown_row(["---", *("---:" for _ in titles[1:])])
-        yield from map(_markdown_row, rows(table))
+    for sheet in sheets(results):
+        yield f"## {sheet.title}\n"
+        yield _markdown_row(sheet.titles)
+        yield _markdown_row("---:" if side == "right" else "---" for side in sheet.justify)
+        yield from map(_markdown_row, sheet.rows)
         yield ""
     yield from (f"- {line}" for line in (*notes(results), *conditions(results)))
 
 
-def _markdown_row(cells: list[str]) -> str:
+def _markdown_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"

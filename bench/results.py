@@ -78,13 +78,13 @@ class Results:
 
     Args:
         environment: the machine, the versions, and the digest of the baseline's source.
-        settings: seconds, rounds, seed and cores.
+        settings: seconds, rounds, seed, cores, and the command.
         tables: one for each workload.
         left_out: clients that could not take part, and why.
     """
 
     environment: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     tables: list[Table] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 

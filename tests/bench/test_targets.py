@@ -1,0 +1,185 @@
+"""Targets and expectations: what a run of the benchmark says about the client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import budget
+from bench.adapter import BASELINE
+from bench.addresses import HOST_ADDRESSES, host_urls
+from bench.clients import CLIENTS
+from bench.expectations import FEW_STREAMS, SMALL_FRAMES, check
+from bench.page import make_page
+from bench.plots import draw_all
+from bench.report import sheets
+from bench.results import Outcome, Results, Table
+from bench.targets import LIMIT, OURS, TARGETS, Target, Verdict, judge
+from bench.workloads import WORKLOADS
+
+Rounds = list[float]
+
+
+def table(workload: str, figure: str, **rounds: Rounds) -> Table:
+    names = {
+        "ours": OURS,
+        "bare": BASELINE,
+        "limit": LIMIT,
+        "few": FEW_STREAMS,
+        "small": SMALL_FRAMES,
+    }
+    outcomes = [
+        Outcome(names.get(client, client), [{figure: value} for value in values])
+        for client, values in rounds.items()
+    ]
+    return Table(workload, f"title of {workload}", "request", outcomes)
+
+
+def results(*tables: Table) -> Results:
+    environment = {
+        "cpu": "a CPU",
+        "cpus": 2,
+        "system": "a system",
+        "python": "a Python",
+        "versions": {},
+        "baseline_sha256": "0123",
+    }
+    settings = {"seconds": 1.0, "rounds": 2, "seed": 1, "client_core": None, "server_core": None}
+    return Results(environment, settings | {"command": "python -m bench"}, list(tables))
+
+
+def only_verdict(*tables: Table) -> Verdict:
+    (verdict,) = judge(results(*tables))
+    return verdict
+
+
+@pytest.mark.parametrize(("cost", "holds"), [(20.0, True), (25.0, True), (26.0, False)])
+def test_ratio_to_the_baseline_is_held_against_its_bound(cost: float, holds: bool) -> None:
+    verdict = only_verdict(table("unary-32", "cpu_us", ours=[cost, cost], bare=[100.0, 100.0]))
+    assert verdict.target == Target("unary-32", "cpu_us", 0.25)
+    assert verdict.ratio.median == cost / 100
+    assert verdict.holds is holds
+
+
+def test_rate_is_compared_with_the_best_peer_of_each_round() -> None:
+    verdict = only_verdict(
+        table(
+            "unary-32", "rate", ours=[220.0, 110.0], pycurl=[200.0, 50.0], pyreqwest=[10.0, 100.0]
+        )
+    )
+    assert verdict.ratio == pytest.approx((1.1, 1.1, 1.1))
+    assert verdict.holds
+
+
+def test_failed_peer_does_not_count() -> None:
+    run = table("unary-32", "rate", ours=[100.0], pycurl=[50.0], pyreqwest=[1000.0])
+    run.outcomes[-1].failure = "WrongReply"
+    assert only_verdict(run).ratio.median == 2
+
+
+def test_bound_is_relaxed_only_where_the_server_is_the_limit() -> None:
+    at_limit = table("echo-64k-16", "rate", ours=[96.0], pyreqwest=[100.0], limit=[105.0])
+    assert only_verdict(at_limit).bound == 0.95
+    assert only_verdict(at_limit).holds
+    below_it = table("echo-64k-16", "rate", ours=[96.0], pyreqwest=[100.0], limit=[150.0])
+    assert only_verdict(below_it).bound == 1.0
+    assert not only_verdict(below_it).holds
+
+
+def test_cost_at_a_thousand_in_flight_is_compared_with_that_at_32() -> None:
+    verdict = only_verdict(
+        table("unary-1000", "cpu_us", ours=[36.0]), table("unary-32", "cpu_us", ours=[30.0])
+    )
+    assert verdict.target.compared_with == "unary-32"
+    assert verdict.ratio.median == pytest.approx(1.2)
+    assert verdict.holds
+
+
+def test_nothing_is_said_about_what_was_not_measured() -> None:
+    assert judge(results(table("unary-32", "cpu_us", bare=[100.0]))) == []
+    assert judge(results(table("unary-32", "cpu_us", ours=[100.0]))) == []
+    assert check(results(table("unary-1000", "rate", ours=[100.0]))) == []
+
+
+def test_targets_and_expectations_name_what_there_is() -> None:
+    workloads = {workload.name for workload in WORKLOADS}
+    clients = {client.name for client in CLIENTS}
+    assert len(workloads) == len(WORKLOADS)
+    assert len(clients) == len(CLIENTS)
+    for target in TARGETS:
+        assert {target.workload, target.compared_with or target.workload} <= workloads
+        assert {OURS, *target.peers} <= clients
+    for client in CLIENTS:
+        assert client.only <= workloads
+    assert {OURS, LIMIT, SMALL_FRAMES, FEW_STREAMS} <= clients
+
+
+def test_expectations_are_reported_as_they_come_out() -> None:
+    frames, pool, streams = check(
+        results(
+            table("download-64", "rate", ours=[300.0], small=[200.0]),
+            table("connect", "p50_ms", ours=[2.0]),
+            table("unary-1", "p50_ms", ours=[0.5]),
+            table("unary-1000", "rate", ours=[90.0], few=[100.0]),
+        )
+    )
+    assert frames.measured.median == 1.5
+    assert pool.measured.median == 75
+    assert streams.measured.median == pytest.approx(-10)
+
+
+def full_results() -> Results:
+    figures = ("rate", "cpu_us", "p10_ms", "p25_ms", "p50_ms", "p75_ms", "p90_ms", "p99_ms")
+    rounds = [dict.fromkeys((*figures, "p999_ms"), 1.5)]
+    tables = [
+        Table(workload.name, workload.title, workload.unit, [Outcome(OURS, rounds)])
+        for workload in WORKLOADS[:5]
+    ]
+    for made in tables:
+        made.outcomes.append(Outcome(BASELINE, rounds))
+    return results(*tables)
+
+
+def test_plots_are_drawn_in_both_formats_and_the_page_shows_them(tmp_path: Path) -> None:
+    made = full_results()
+    made.save(tmp_path / "results" / "results.json")
+    written = draw_all(made, tmp_path / "results")
+    names = {"rate", "cpu", "latency", "in_flight"}
+    assert {path.name for path in written} == {f"{n}.{s}" for n in names for s in ("png", "svg")}
+    assert all(path.stat().st_size > 1000 for path in written)
+    page = make_page(tmp_path / "results" / "results.json", tmp_path / "docs" / "page.md")
+    for name in names:
+        assert f"(../results/{name}.svg)" in page
+    for sheet in sheets(made):
+        assert f"## {sheet.title}" in page
+    assert "## Targets" in page
+
+
+def test_plots_of_the_same_results_are_the_same_file(tmp_path: Path) -> None:
+    contents = []
+    for _ in range(2):
+        draw_all(full_results(), tmp_path)
+        contents.append((tmp_path / "rate.svg").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_results_without_figures_have_no_plots(tmp_path: Path) -> None:
+    assert draw_all(results(), tmp_path) == []
+
+
+def test_hosts_are_loopback_addresses_on_one_port() -> None:
+    urls = host_urls("http://127.0.1.1:8080")
+    assert len(set(urls)) == len(HOST_ADDRESSES) == 100
+    assert urls[0] == "http://127.0.1.1:8080"
+    assert all(url.startswith("http://127.") and url.endswith(":8080") for url in urls)
+
+
+@pytest.mark.parametrize("client", [OURS, BASELINE])
+def test_budget_names_the_modules_of_the_client(
+    client: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert budget.main(["--client", client, "--requests", "500", "--in-flight", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert ("dynamo_h2/client.py" if client == OURS else "h2") in printed
+    assert "100 %" in printed
