@@ -350,9 +350,10 @@ class FrameReader:
 
     def _check(self, header: FrameHeader) -> None:
         """Judge a frame before its payload is kept."""
-        check_header(header, self.max_frame_size)
+        # First: what is no HTTP/2 at all has no frame sizes (§3.4).
         if not self.started and (header.type != FrameType.SETTINGS or header.flags & ACK):
             raise PeerError(f"the first frame is {header.name} and not SETTINGS")
+        check_header(header, self.max_frame_size)
         if header.type == FrameType.PUSH_PROMISE:
             raise PeerError("PUSH_PROMISE, where push was never allowed")
         block = self._block

@@ -346,8 +346,12 @@ def test_the_peer_need_not_say_how_long_a_header_list_may_be() -> None:
 
 
 def test_a_garbage_beginning_is_no_settings_frame() -> None:
-    assert fresh().connection_error(b"SSH-2.0-OpenSSH\r\n") == FRAME_SIZE_ERROR
-    assert fresh().connection_error(b"\x15\x03\x01\x00\x02\x02\x46" + bytes(2)) == FRAME_SIZE_ERROR
+    assert fresh().connection_error(b"SSH-2.0-OpenSSH\r\n") == PROTOCOL_ERROR
+    assert fresh().connection_error(b"\x15\x03\x01\x00\x02\x02\x46" + bytes(2)) == PROTOCOL_ERROR
+
+
+def test_settings_that_are_too_long_are_refused_even_as_the_first_frame() -> None:
+    assert fresh().connection_error(frame(SETTINGS, length=2**24 - 2)) == FRAME_SIZE_ERROR
 
 
 HTTP1 = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"

@@ -243,7 +243,13 @@ class Connection:
     # Sending: at once, as told
 
     def raw(self, data: bytes) -> None:
-        """Send any bytes."""
+        """Send any bytes.
+
+        Raises:
+            ClientLeftError: The connection is gone.
+        """
+        if self._transport.is_closing():
+            raise ClientLeftError("before all was sent")
         self._writer.write(data)
 
     def frame(
@@ -295,8 +301,15 @@ class Connection:
         self.raw(frames.window_update(stream_id, increment))
 
     async def drain(self) -> None:
-        """Wait until the client has taken most of what was sent."""
-        await self._writer.drain()
+        """Wait until the client has taken most of what was sent.
+
+        Raises:
+            ClientLeftError: It left instead.
+        """
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise ClientLeftError(str(error)) from None
 
     # Ending
 
