@@ -42,12 +42,15 @@ def read_log(log: str, units: float, seconds: float, cpu: float) -> dict[str, fl
     """Returns the figures of a log of (start, status, microseconds) lines.
 
     Raises:
-        WrongReply: a status was not 2xx, or nothing was finished.
+        WrongReply: a status was not 2xx.
+        RuntimeError: nothing was finished in time.
     """
     lines = [line.split("\t") for line in log.splitlines()]
     bad = [status for _, status, _ in lines if not status.startswith("2")]
-    if bad or not lines:
+    if bad:
         raise WrongReply(f"{len(bad)} of {len(lines)} statuses are not 2xx")
+    if not lines:
+        raise RuntimeError("nothing was finished in time")
     done = len(lines) * units
     rates = {"rate": done / seconds, "cpu_us": cpu / done * 1e6}
     return rates | percentiles_ms([int(duration) / 1e6 for _, _, duration in lines])
