@@ -202,6 +202,21 @@ def test_an_error_in_the_callback_is_handed_to_the_caller_and_resets_the_stream(
     assert succeeded(other)
 
 
+def test_the_callback_may_cancel_and_open_streams() -> None:
+    link = Link()
+
+    def callback(status: int, fields: object) -> None:
+        link.connection.cancel(stream, link.now)
+        link.open(b"instead")
+
+    stream = link.open(on_informational=callback)
+    link.flush()
+    link.feed(ff.headers(1, (b":status", b"103")), ff.headers(1, ff.OK), ff.data(1, b"late"))
+    assert kinds(link.sent()) == [(ff.RST_STREAM, 1), (ff.HEADERS, 3), (ff.DATA, 3)]
+    assert stream.done
+    assert stream.error is None
+
+
 @given(st.data())
 def test_any_split_of_the_received_bytes_gives_the_same(data: st.DataObject) -> None:
     link = Link(pairs=None)
@@ -362,6 +377,26 @@ def test_abandoning_fails_every_stream_and_says_goaway() -> None:
     assert (failure(written).processed, failure(unwritten).processed) == (None, False)
     assert failure(written) is not failure(unwritten)
     assert State.CLOSED in link.states
+
+
+def test_abandoning_what_is_closed_changes_nothing() -> None:
+    link = Link()
+    link.connection.drain(link.now)
+    link.flush()
+    link.connection.abandon(partial(ClientClosed, "client was closed"), link.now)
+    assert link.sent() == []
+    assert link.connection.failure is None
+
+
+def test_waiting_for_a_stream_that_is_gone_watches_nothing() -> None:
+    link = Link()
+    stream = link.open(deadline=link.now + 5, read_timeout=2)
+    link.feed(ff.headers(1, ff.OK))
+    link.connection.cancel(stream, link.now)
+    link.flush()
+    link.wait_for(stream, Need.DATA)
+    assert stream.tick == 0
+    assert not link.wanted_output
 
 
 def test_what_was_called_unwritten_is_never_written() -> None:

@@ -262,9 +262,20 @@ class Peer(RuleBasedStateMachine):
         return data.draw(st.sampled_from(sorted(among)))
 
     @precondition(lambda self: self.streams)
-    @rule(data=st.data(), share=st.floats(0, 1), pad=st.integers(-1, 255), end=st.booleans())
-    def respond(self, data: st.DataObject, share: float, pad: int, end: bool) -> None:
-        """DATA on any stream, gone or not, as far as the peer's books allow."""
+    @rule(
+        data=st.data(),
+        share=st.floats(0, 1),
+        pad=st.integers(-1, 255),
+        end=st.booleans(),
+        give_up=st.booleans(),
+    )
+    def respond(
+        self, data: st.DataObject, share: float, pad: int, end: bool, give_up: bool
+    ) -> None:
+        """DATA on any stream, gone or not, as far as the peer's books allow.
+
+        With ``give_up`` the stream is cancelled in the middle of the frame.
+        """
         stream_id = self.pick(data, list(self.streams))
         stream = self.streams[stream_id]
         if stream.ended or (stream.done and stream.error is not None):
@@ -284,6 +295,8 @@ class Peer(RuleBasedStateMachine):
         )
         cut = data.draw(st.integers(0, len(frame)))
         self.link.feed(frame[:cut])
+        if give_up:
+            self.link.connection.cancel(stream, self.link.now)
         self.link.feed(frame[cut:])
         self.room[0] -= length
         self.room[stream_id] -= length
