@@ -376,7 +376,6 @@ class HttpRequestClient:
             raise ClientClosed("client is closed", processed=False)
         if pool is None:
             pool = self._pool = Pool(self.config, self._dialer, self._counters)
-            self._terms = self._terms._replace(clock=pool.loop.time)
         elif pool.loop is not asyncio.get_running_loop():
             raise WrongEventLoop(
                 "this client's connections belong to another event loop: make one client per loop"

@@ -34,7 +34,7 @@ class Terms(NamedTuple):
 
     Args:
         counters: Where requests, retries and errors are counted.
-        clock: The loop's clock, in seconds.
+        clock: Tells monotonic seconds.
         max_retries: How many further attempts a request may have.
     """
 

@@ -23,6 +23,7 @@ from collections import deque
 from functools import partial
 from math import inf
 from sys import maxsize
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamo_h2.errors import (
@@ -85,7 +86,7 @@ class HostPool:
     def __init__(self, pool: Pool, key: HostKey) -> None:
         self.key = key
         self.name = str(key.origin)
-        self.used_at = pool.loop.time()
+        self.used_at = monotonic()
         self.failed = False
         self.forgotten = False
         self.connections: list[ClientProtocol] = []
@@ -132,20 +133,20 @@ class HostPool:
         Args:
             request: What to send.
             times: How long it may wait.
-            deadline: When the request ends, in the loop's seconds.
+            deadline: When the request ends, in monotonic seconds.
             avoid: The connection that has refused it.
 
         Raises:
             TransportError: No slot in time, or no connection; ``processed`` is False.
         """
-        began = self.used_at = self._loop.time()
+        began = self.used_at = monotonic()
         while True:
             protocol = await self._acquire(times, deadline, began, avoid)
             protocol.reserved -= 1
             connection = protocol.connection
             # The peer may have lowered its limit since the slot was handed out.
             if not connection.usable or len(connection.streams) < connection.capacity:
-                now = self.used_at = self._loop.time()
+                now = self.used_at = monotonic()
                 return protocol, connection.open_stream(request, now)
 
     def shut(self) -> None:
@@ -194,7 +195,7 @@ class HostPool:
             kind, when = ConnectTimeout, began + connect
         if when == inf:
             return None
-        return self._loop.call_at(when, self._give_up, waiter, kind)
+        return self._loop.call_later(when - monotonic(), self._give_up, waiter, kind)
 
     def _give_up(self, waiter: asyncio.Future[ClientProtocol], kind: type[TransportError]) -> None:
         if not waiter.done():
@@ -246,7 +247,7 @@ class HostPool:
         if len(self.connections) > self._config.pool_max_idle_per_host:
             idle = [each for each in self.connections if not each.load and each.connection.ready]
             for protocol in idle[self._config.pool_max_idle_per_host :]:
-                protocol.connection.drain(self._loop.time())
+                protocol.connection.drain(monotonic())
 
     # Dialling.
 
@@ -297,7 +298,7 @@ class HostPool:
 
     async def _connect_once(self) -> None:
         timeout = self._config.connect_timeout
-        settings_due = inf if timeout is None else self._loop.time() + timeout
+        settings_due = inf if timeout is None else monotonic() + timeout
         make = partial(
             ClientProtocol,
             self._config,
@@ -416,7 +417,7 @@ class Pool:
         """Whether a host that was used lately has a connection, or its last dial did not fail."""
         if self.closed:
             return False
-        since = self.loop.time() - HEALTH_WINDOW
+        since = monotonic() - HEALTH_WINDOW
         used = [host for host in self._hosts.values() if host.used_at >= since]
         return not used or any(host.connections or not host.failed for host in used)
 
@@ -449,7 +450,7 @@ class Pool:
 
     def _forget_unused(self) -> None:
         """Drop hosts that hold nothing and no longer count for the client's health."""
-        since = self.loop.time() - HEALTH_WINDOW
+        since = monotonic() - HEALTH_WINDOW
         for key, host in list(self._hosts.items()):
             if host.unused and host.used_at < since:
                 host.forgotten = True

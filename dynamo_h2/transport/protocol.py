@@ -1,5 +1,8 @@
 """The asyncio side of a connection: bytes in, one flush per turn of the loop, one timer.
 
+Time is ``monotonic()``: the clock of a loop may be as coarse as a millisecond, which is many round
+trips inside a data centre.
+
 The transport's buffer is filled up to the high-water mark and at most one quantum over it: a PING
 ACK or RST_STREAM never waits behind megabytes, and memory stays bounded however slow the peer is.
 """
@@ -10,6 +13,7 @@ import asyncio
 import random
 from functools import partial
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from dynamo_h2.errors import ClientClosed
@@ -33,6 +37,9 @@ FLUSH_LIMIT = 1_048_576
 # what the peer sent in the meantime is read before anyone is declared late or dead.
 LATE_TIMER = 0.05
 
+# What the timers of some loops are rounded to, in seconds: less is no time at all.
+TIMER_TICK = 0.001
+
 # How long a transport may take to write its last bytes before it is aborted, in seconds.
 CLOSE_TIMEOUT = 1.0
 
@@ -45,7 +52,7 @@ class ClientProtocol(asyncio.Protocol):
         origin: Whom it leads to, for messages.
         on_state: Called with this protocol and what changed.
         counters: Where bytes are counted.
-        settings_due: When the peer's SETTINGS have to be here, in the loop's seconds.
+        settings_due: When the peer's SETTINGS have to be here, in monotonic seconds.
     """
 
     def __init__(
@@ -59,7 +66,6 @@ class ClientProtocol(asyncio.Protocol):
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._clock = loop.time
         self._counters = counters
         self._transport: asyncio.Transport | None = None
         self._settings_due = settings_due
@@ -78,7 +84,7 @@ class ClientProtocol(asyncio.Protocol):
             on_state=partial(on_state, self),
             make_future=loop.create_future,
             jitter=random.random(),
-            now=loop.time(),
+            now=monotonic(),
         )
 
     @property
@@ -88,7 +94,7 @@ class ClientProtocol(asyncio.Protocol):
 
     def close(self, make_error: Callable[..., TransportError] = ClientClosed) -> None:
         """Close at once: streams end with an error made by ``make_error``, the peer gets GOAWAY."""
-        self.connection.abandon(make_error, self._clock())
+        self.connection.abandon(make_error, monotonic())
         self.schedule_flush()
 
     # What asyncio calls.
@@ -98,14 +104,14 @@ class ClientProtocol(asyncio.Protocol):
         # uvloop's transports are no asyncio.Transport by class.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.connection.start(self._clock(), self._settings_due)
+        self.connection.start(monotonic(), self._settings_due)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the connection, and see to its answers."""
         connection = self.connection
         self._counters.bytes_received += len(data)
-        connection.receive(data, self._clock())
+        connection.receive(data, monotonic())
         if connection.has_output:
             if self._paused and connection.queued_control > MAX_QUEUED_CONTROL // 2:
                 self._pause_reading()
@@ -115,12 +121,12 @@ class ClientProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer sends nothing more: the connection is over."""
-        self.connection.lost(None, self._clock())
+        self.connection.lost(None, monotonic())
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let every stream know, and stop the timers."""
-        self.connection.lost(exc, self._clock())
+        self.connection.lost(exc, monotonic())
         self._transport = None
         for handle in (self._flush_handle, self._timer, self._closing):
             if handle is not None:
@@ -169,7 +175,7 @@ class ClientProtocol(asyncio.Protocol):
             room = HIGH_WATER - transport.get_write_buffer_size()
             if room < 0:
                 break
-            buffers = connection.data_to_send(room + 1, self._clock())
+            buffers = connection.data_to_send(room + 1, monotonic())
             if not buffers:
                 break
             size = sum(map(len, buffers))
@@ -205,19 +211,20 @@ class ClientProtocol(asyncio.Protocol):
     def _resume_reading(self, transport: asyncio.Transport) -> None:
         self._reading = True
         transport.resume_reading()
-        self.connection.reading_resumed(self._clock())
+        self.connection.reading_resumed(monotonic())
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_at = when
-        self._timer = self._loop.call_at(when, self._on_timer, when)
+        delay = max(when - monotonic(), TIMER_TICK)
+        self._timer = self._loop.call_later(delay, self._on_timer, when)
 
     def _on_timer(self, due: float) -> None:
-        now = self._clock()
+        now = monotonic()
         if now - due > LATE_TIMER:
             # Once more, right after the loop has read its sockets.
-            self._timer = self._loop.call_later(0.001, self._on_timer, inf)
+            self._timer = self._loop.call_later(TIMER_TICK, self._on_timer, inf)
             return
         self._armed_at = inf
         self._timer = None
