@@ -201,7 +201,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Starts the worker, runs the demo, and ends the worker whatever happens."""
     arguments, console = parse(argv), Console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What Ctrl-C does is the event loop's business while it runs, and Python's before and after.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         console.print("starting a granian worker …")
         with local_worker() as url:
