@@ -1,0 +1,82 @@
+"""Runs sequences out of seeds: as many as wanted, each a world of its own."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final, NamedTuple
+
+from dynamo_h2.http2.engine import Engine
+from dynamo_h2.http2.fast import FastEngine
+from tests.differential.chooser import Chooser
+from tests.differential.pair import Pair
+from tests.differential.pools import CONFIGS
+from tests.differential.steps import Sequence, Step
+
+__all__ = ["DEFAULT_SEED", "Finding", "Totals", "explore", "explore_one"]
+
+DEFAULT_SEED: Final = 9113
+
+_SHORTEST, _LONGEST = 12, 28
+# How often a sequence goes on after its connection has failed: it has to stay failed.
+_STEPS_AFTER_FAILURE = 2
+
+
+class Finding(Exception):
+    """A sequence on which the engines differ, or one of them raises what it must not.
+
+    Args:
+        sequence: Runs into it.
+        seed: Made it, as "seed:number".
+    """
+
+    def __init__(self, sequence: Sequence, seed: str, cause: Exception) -> None:
+        super().__init__(f"sequence {seed}, step {len(sequence.steps)}: {cause!r}")
+        self.sequence = sequence
+        self.seed = seed
+        self.cause = cause
+
+
+class Totals(NamedTuple):
+    """What was run."""
+
+    sequences: int = 0
+    steps: int = 0
+    failed: int = 0
+
+
+def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequence:
+    """Make and run one sequence.
+
+    Args:
+        seed: The seed of the run.
+        number: Which sequence of it.
+        fast: The engine that is held against the stock one.
+
+    Raises:
+        Finding: The engines differ.
+    """
+    random = Random(f"{seed}:{number}")
+    cutting = "byte" if number % 10 == 0 else "few" if number % 10 < 3 else "whole"
+    config = random.randrange(len(CONFIGS))
+    chooser = Chooser(random, CONFIGS[config], hostile=random.random() < 0.3, cutting=cutting)
+    steps: list[Step] = []
+    try:
+        pair = Pair(config, fast)
+        left = random.randint(_SHORTEST, _LONGEST)
+        while left:
+            step = chooser.step(pair.stock, pair.inbound.partial)
+            steps.append(step)
+            pair.run(step)
+            left = min(left, _STEPS_AFTER_FAILURE) if pair.stock.failed else left
+            left -= 1
+    except Exception as error:
+        raise Finding(Sequence(config, steps), f"{seed}:{number}", error) from error
+    return Sequence(config, steps)
+
+
+def explore(seed: int, numbers: range, fast: type[Engine] = FastEngine) -> Totals:
+    sequences = steps = 0
+    for number in numbers:
+        steps += len(explore_one(seed, number, fast).steps)
+        sequences += 1
+    return Totals(sequences, steps)

@@ -1,0 +1,64 @@
+"""Bugs that are planted in the fast engine, to see that they are found."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+from typing import NamedTuple, cast
+
+from dynamo_h2.http2 import fast
+from dynamo_h2.http2.fast import FastEngine
+
+__all__ = ["BUGS", "Bug", "plant"]
+
+
+class Bug(NamedTuple):
+    """A change of the fast engine's source.
+
+    Args:
+        name: What it is.
+        right: Source that stands there once.
+        wrong: What stands there instead.
+    """
+
+    name: str
+    right: str
+    wrong: str
+
+
+BUGS = (
+    Bug(
+        "a wrong window: DATA is not held to that of the connection",
+        "or length > connection_window.current_window_size",
+        "or length > window.current_window_size",
+    ),
+    Bug(
+        "a dropped flag: the end of a frame that came in parts",
+        "self._data_end = bool(flags)",
+        "self._data_end = False",
+    ),
+    Bug(
+        "an off-by-one in a boundary: a frame that ends with the read is taken for a part",
+        "if here < length:",
+        "if here <= length:",
+    ),
+    Bug(
+        "a stale cache entry: a head outlives a change of the table",
+        "known = cache.get(block, self.decoder.generation)",
+        "known = cache._heads.get(block) or cache.get(block, self.decoder.generation)",
+    ),
+    Bug(
+        "a wrong error code: any error of the receiver's is a PROTOCOL_ERROR",
+        "self._fail(error)",
+        "self._fail(ProtocolError(str(error)))",
+    ),
+)
+
+
+def plant(bug: Bug) -> type[FastEngine]:
+    """The fast engine with a bug."""
+    source = inspect.getsource(fast)
+    assert source.count(bug.right) == 1, f"{bug.right!r} is there {source.count(bug.right)} times"
+    module = ModuleType("planted")
+    exec(compile(source.replace(bug.right, bug.wrong), bug.name, "exec"), module.__dict__)
+    return cast("type[FastEngine]", module.FastEngine)

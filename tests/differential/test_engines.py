@@ -1,0 +1,72 @@
+"""The fast engine is the stock engine, but for its cost."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.differential.cover import measure
+from tests.differential.driver import DEFAULT_SEED, Finding, explore, explore_one
+from tests.differential.fuzz import CASES, load_case
+from tests.differential.pair import replay
+from tests.differential.planted import BUGS, Bug, plant
+
+SEQUENCES = 20_000
+LEAST_STEPS = 12
+COVERING = 5_000
+
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def _without_collections() -> Iterator[None]:
+    """Engines are freed by their reference counts; looking for cycles takes a third longer."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("_without_collections")
+def test_random_sequences_have_the_same_outcome_with_both_engines(seed: int, say: Say) -> None:
+    begin = time.process_time()
+    totals = explore(seed, range(SEQUENCES))
+    seconds = time.process_time() - begin
+    say(
+        f"{totals.sequences:,} sequences of {totals.steps / totals.sequences:.1f} steps from seed"
+        f" {seed}: no difference; {totals.sequences / seconds:.0f} sequences per second of CPU"
+    )
+    assert totals.steps >= LEAST_STEPS * totals.sequences
+
+
+@pytest.mark.timeout(600)
+def test_random_sequences_reach_every_line_and_branch_of_the_fast_engine(say: Say) -> None:
+    reach = measure(DEFAULT_SEED, COVERING)
+    say(
+        f"{COVERING:,} sequences from seed {DEFAULT_SEED} reach {reach.percent:.2f} % of"
+        f" {reach.lines} lines and {reach.branches} branches of the fast engine"
+    )
+    assert reach.missing == []
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_once_found_stays_mended(path: Path) -> None:
+    replay(load_case(path))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("_without_collections")
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.partition(":")[0])
+def test_a_planted_bug_is_found(bug: Bug, seed: int, say: Say) -> None:
+    broken = plant(bug)
+    for number in range(SEQUENCES):
+        try:
+            explore_one(seed, number, broken)
+        except Finding as finding:
+            say(f"planted: {bug.name}; found by sequence {finding.seed}")
+            return
+    pytest.fail(f"{bug.name}: not found in {SEQUENCES:,} sequences from seed {seed}")
