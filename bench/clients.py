@@ -31,6 +31,13 @@ QUICK: Final[tuple[Adapter, ...]] = (
 )
 OTHERS: Final[tuple[Adapter, ...]] = (
     Adapter(
+        name="dynamo_h2, stock engine",
+        module="dynamo",
+        library="dynamo_h2",
+        packages=_OURS,
+        options={"engine": "stock"},
+    ),
+    Adapter(
         name="httpx2", module="httpx2_", library="httpx2", packages=("httpx2", "httpcore2", "h2")
     ),
     Adapter(
