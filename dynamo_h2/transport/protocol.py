@@ -16,7 +16,6 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from dynamo_h2.errors import ClientClosed
 from dynamo_h2.http2.connection import Connection, State
 from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
 
@@ -92,7 +91,7 @@ class ClientProtocol(asyncio.Protocol):
         """Streams in flight, and slots that were handed to requests which are about to use them."""
         return len(self.connection.streams) + self.reserved
 
-    def close(self, make_error: Callable[..., TransportError] = ClientClosed) -> None:
+    def close(self, make_error: Callable[..., TransportError]) -> None:
         """Close at once: streams end with an error made by ``make_error``, the peer gets GOAWAY."""
         self.connection.abandon(make_error, monotonic())
         self.schedule_flush()
