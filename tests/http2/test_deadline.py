@@ -114,6 +114,32 @@ def test_a_wheel_whose_entries_come_and_go_stays_small() -> None:
     assert len(deadlines._heap) == len(deadlines._ticks) <= 1024
 
 
+class Counting(Deadlines[Entry]):
+    """A wheel that counts its looks for empty ticks."""
+
+    __slots__ = ("sweeps",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sweeps = 0
+
+    def _sweep(self) -> None:
+        self.sweeps += 1
+        super()._sweep()
+
+
+def test_looking_for_empty_ticks_is_rare_however_many_stand_in_the_wheel() -> None:
+    deadlines = Counting()
+    for tick in range(1024):
+        deadlines.set(Entry(), tick * TICK)
+    assert deadlines.sweeps == 0
+    for tick in range(1024, 20_000):
+        deadlines.set(Entry(), tick * TICK)
+    # At 1,024 and at each doubling.
+    assert deadlines.sweeps == 5
+    assert len(deadlines.expired(20_000 * TICK)) == 20_000
+
+
 class Wheel(RuleBasedStateMachine):
     """The wheel beside a dict from entry to deadline."""
 

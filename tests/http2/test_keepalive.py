@@ -94,6 +94,13 @@ def test_bytes_without_the_ack_are_life_too() -> None:
     assert alive.verdict(NOW + 69, streams=True) is Verdict.PING
 
 
+def test_bytes_of_the_moment_in_which_the_ping_was_written_are_no_answer() -> None:
+    alive = keep_alive(while_idle=False)
+    alive.ping(NOW + 30)
+    alive.received(NOW + 30)
+    assert alive.verdict(NOW + 40, streams=True) is Verdict.DEAD
+
+
 def test_after_a_lost_ping_a_late_look_asks_again_at_once() -> None:
     alive, _ = pinged()
     alive.received(NOW + 31)
