@@ -7,50 +7,37 @@ sends next), the receive windows, the deadlines and the keep-alive. It never rea
 from __future__ import annotations
 
 from enum import Enum, auto
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
 
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
-from dynamo_h2.errors import (
-    ConnectError,
-    ConnectionLost,
-    ConnectTimeout,
-    KeepAliveTimeout,
-    LocalProtocolError,
-    ReadTimeout,
-    RemoteProtocolError,
-    RequestTimeout,
-    ResponseTooLarge,
-    StreamReset,
-    TransportError,
-    WriteTimeout,
-    code_name,
-)
+from dynamo_h2.errors import LocalProtocolError
+from dynamo_h2.http2 import failures
 from dynamo_h2.http2.deadline import TICKS_PER_SECOND, Deadlines
 from dynamo_h2.http2.engine import Engine, NotHttp2
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
-from dynamo_h2.http2.scheduler import Scheduler
-from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, SendHalf, Stream
+from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, Stream
+from dynamo_h2.http2.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dynamo_h2.config import Http2Config
+    from dynamo_h2.http2.failures import MakeError
     from dynamo_h2.http2.flow import ReceiveWindow
     from dynamo_h2.http2.headers import Field
     from dynamo_h2.http2.stream import Future
 
-# A body of up to this size (bytes) goes out in one write with its head, past the scheduler, as long
-# as no more than this is waiting already: a small request never stands behind an upload.
-DIRECT_BODY = 65_536
-
 # Stream identifiers are not used again; a connection drains well before they end at 2**31 - 1.
 LAST_STREAM_ID = 2**31 - 1 - 2_000
+
+# A complete response with such a status or above, redirects and errors, was not made out of the
+# request's body, so that the rest of it is of no use.
+_NOT_WANTED = 300
 
 
 class State(Enum):
@@ -105,7 +92,7 @@ class Connection:
         self.now = now
         self.idle_since = now
         self.timer_at = inf
-        self.failure: Callable[..., TransportError] | None = None
+        self.failure: MakeError | None = None
         self._config = config
         self._on_output = on_output
         self._on_state = on_state
@@ -113,11 +100,12 @@ class Connection:
         self._settings_due = inf
         self._written_id = 0
         self._last_words: list[bytes | memoryview] = []
-        self._direct = 0
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
         self._window = self._engine.connection_receive_window
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
-        self._scheduler: Scheduler[SendHalf] = Scheduler(config.send_quantum)
+        self._uploads = Uploads(
+            self._engine, config.send_quantum, self.streams, make_future, self._body_sent
+        )
         self._deadlines: Deadlines[Stream] = Deadlines()
         self._flood = FloodGuard(now)
         self._keep_alive = KeepAlive(
@@ -140,10 +128,7 @@ class Connection:
     @property
     def has_output(self) -> bool:
         """Whether ``data_to_send`` may have something."""
-        engine = self._engine
-        if engine.has_output or self._last_words:
-            return True
-        return len(self._scheduler) > 0 and engine.outbound_flow_control_window > 0
+        return self._engine.has_output or bool(self._last_words) or self._uploads.waiting
 
     @property
     def queued_control(self) -> int:
@@ -170,36 +155,23 @@ class Connection:
         Raises:
             ConnectionLost: The connection takes no more streams; ``processed`` is False.
         """
-        engine = self._engine
         if not self.usable or len(self.streams) >= self.capacity:
-            raise ConnectionLost(
-                f"connection to {self.origin} takes no more streams",
-                origin=self.origin,
-                processed=False,
-            )
+            raise failures.no_more_streams(self.origin)
         self.now = now
-        data = request.data
-        direct = self._fits(request)
-        end = direct or not (data or request.upload or request.trailers)
         try:
-            if data and direct:
-                own = bytes(data) if request.mutable else data
-                stream_id = engine.send_request(request.head, request.fields, own)
-                self._direct += len(data)
-            else:
-                stream_id = engine.open_stream(request.head, request.fields, end)
+            stream_id, sent = self._uploads.open(request)
         except ProtocolError as error:
             raise LocalProtocolError(str(error), origin=self.origin, processed=False) from error
         stream = Stream(
             stream_id,
             request,
-            cast("ReceiveWindow", engine.stream_window(stream_id)),
+            cast("ReceiveWindow", self._engine.stream_window(stream_id)),
             self._make_future,
             self._return_credit,
         )
         self.streams[stream_id] = stream
-        if not end:
-            self._start_body(stream, now)
+        if not sent:
+            self._uploads.begin(stream, now)
         self._arm(stream)
         if len(self.streams) == 1 and not self._config.keep_alive_while_idle:
             self._watch_again(now)
@@ -240,26 +212,15 @@ class Connection:
 
     def feed(self, stream: Stream, chunk: bytes | memoryview, now: float) -> None:
         """Queue a chunk of the body; see ``SendHalf.full`` for when to wait."""
-        send = stream.send
-        if send is None or send.closed or not chunk:
-            return
         self.now = now
-        idle = not send.queued
-        send.feed(chunk, now)
-        if idle:
+        if self._uploads.feed(stream, chunk, now):
             self._arm(stream)
-            self._scheduler.add(send)
             self._on_output()
 
     def end_body(self, stream: Stream, now: float) -> None:
         """Note that the body is complete."""
-        send = stream.send
-        if send is None or send.closed or send.ended:
-            return
         self.now = now
-        send.ended = True
-        if not send.queued:
-            self._send_end(stream)
+        if self._uploads.end(stream):
             self._on_output()
 
     # Bytes and time.
@@ -273,9 +234,9 @@ class Connection:
         try:
             self._engine.receive(data)
         except NotHttp2 as error:
-            self._not_http2(error)
+            self._fail_all(failures.not_http2(self.origin, error), error)
         except ProtocolError as error:
-            self._protocol_error(error)
+            self._fail_all(failures.broken_connection(self.origin, error), error, farewell=True)
 
     def data_to_send(self, budget: int, now: float) -> list[bytes | memoryview]:
         """Take what is to be written now: everything queued, and body bytes up to ``budget``.
@@ -285,14 +246,8 @@ class Connection:
         if self.failure is not None:
             out, self._last_words = self._last_words, []
             return out
-        engine = self._engine
-        out = engine.take_output()
-        self._direct = 0
-        if len(self._scheduler):
-            room = budget - sum(map(len, out))
-            if room > 0 and self._scheduler.run(self, room, now):
-                out += engine.take_output()
-        self._written_id = engine.highest_outbound_stream_id
+        out = self._uploads.run(budget, now)
+        self._written_id = self._engine.highest_outbound_stream_id
         return out
 
     def next_timer(self) -> float:
@@ -339,38 +294,15 @@ class Connection:
             try:
                 self._engine.receive_eof()
             except NotHttp2 as error:
-                self._not_http2(error)
-        reason = "closed by the peer" if cause is None else str(cause) or type(cause).__name__
-        message = f"connection to {self.origin} lost: {reason}"
-        self._fail_all(lambda **where: ConnectionLost(message, **where), cause)
+                self._fail_all(failures.not_http2(self.origin, error), error)
+        self._fail_all(failures.lost(self.origin, cause), cause)
 
-    def abandon(self, make_error: Callable[..., TransportError], now: float) -> None:
+    def abandon(self, make_error: MakeError, now: float) -> None:
         """Close at once; every stream ends with an error made by ``make_error``."""
         self.now = now
         if not self.closed:
             self._engine.goaway(ErrorCodes.NO_ERROR)
             self._fail_all(make_error, None, farewell=True)
-
-    # What the scheduler calls.
-
-    @property
-    def connection_window(self) -> int:
-        """Bytes that the peer will take on the whole connection."""
-        return self._engine.outbound_flow_control_window
-
-    def send_window(self, stream_id: int) -> int:
-        """Bytes that the peer will take on one stream now."""
-        return self._engine.send_window(stream_id)
-
-    def send_body(self, sender: SendHalf, data: bytes | memoryview) -> None:
-        """Queue one DATA frame, and the end of the stream with the last one."""
-        last = sender.ended and not sender.queued
-        self._engine.send_data(sender.stream_id, data, end_stream=last and not sender.trailers)
-        if last:
-            stream = self.streams[sender.stream_id]
-            if sender.trailers:
-                self._engine.send_trailers(sender.stream_id, sender.trailers)
-            self._body_sent(stream)
 
     # What the engine calls, once for each event.
 
@@ -379,10 +311,10 @@ class Connection:
         self._flood.count(Idle.SETTINGS, self.now)
         engine = self._engine
         self.capacity = min(self._config.max_concurrent_streams, engine.peer_stream_limit)
-        self._scheduler.peer_frame_size(engine.max_outbound_frame_size)
+        self._uploads.peer_frame_size(engine.max_outbound_frame_size)
         if engine.remote_settings.initial_window_size > previous_initial_window:
             for stream in self.streams.values():
-                self._window_opened(stream)
+                self._uploads.window_opened(stream)
         if not self.ready:
             self.ready = True
             self._settings_due = inf
@@ -440,7 +372,7 @@ class Connection:
             limit = stream.limit
             if limit is not None:
                 if stream.unread > limit:
-                    self._too_large(stream, limit)
+                    self.fail(stream, failures.too_large(self.origin, stream, limit), self.now)
                     return
                 if not end_stream:
                     self._return_credit(stream, flow_length)
@@ -473,31 +405,14 @@ class Connection:
         if stream is None:
             return
         if not stream.ended:
-            refused = code == ErrorCodes.REFUSED_STREAM and not stream.got_response
-            stream.fail(
-                StreamReset(
-                    f"{self.origin} reset stream {stream_id}: {code_name(code)}",
-                    code=code,
-                    by_peer=True,
-                    origin=self.origin,
-                    stream_id=stream_id,
-                    processed=False if refused else None,
-                )
-            )
+            stream.fail(failures.reset_by_peer(self.origin, stream, code))
         self._finish(stream)
 
     def on_stream_error(self, stream_id: int, code: int, reason: str) -> None:
         """The peer broke a rule on one stream, which the engine has reset."""
         stream = self.streams.get(stream_id)
         if stream is not None:
-            stream.fail(
-                RemoteProtocolError(
-                    f"{self.origin} broke the protocol on stream {stream_id}: {reason}",
-                    code=code,
-                    origin=self.origin,
-                    stream_id=stream_id,
-                )
-            )
+            stream.fail(failures.broken_stream(self.origin, stream, code, reason))
             self._finish(stream)
 
     def on_window_update(self, stream_id: int) -> None:
@@ -505,7 +420,7 @@ class Connection:
         if stream_id:
             stream = self.streams.get(stream_id)
             if stream is not None:
-                self._window_opened(stream)
+                self._uploads.window_opened(stream)
 
     def on_ping(self) -> None:
         """The peer asked whether we are here; the answer is queued."""
@@ -519,21 +434,10 @@ class Connection:
     def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
         """The peer is leaving: streams above ``last_stream_id`` were not and will not be seen."""
         self._flood.count(Idle.GOAWAY, self.now)
-        text = debug[:128].decode("utf-8", "replace")
-        reason = f"GOAWAY {code_name(code)}" + (f" {text!r}" if text else "")
         # First, so that no slot which becomes free here is handed out.
         self.drain(self.now)
         for stream in [s for s in self.streams.values() if s.stream_id > last_stream_id]:
-            stream.fail(
-                StreamReset(
-                    f"{self.origin} refused stream {stream.stream_id}: {reason}",
-                    code=ErrorCodes.REFUSED_STREAM,
-                    by_peer=True,
-                    origin=self.origin,
-                    stream_id=stream.stream_id,
-                    processed=None if stream.got_response else False,
-                )
-            )
+            stream.fail(failures.refused_by_goaway(self.origin, stream, code, debug))
             self._engine.forget(stream.stream_id)
             self._finish(stream)
 
@@ -555,46 +459,6 @@ class Connection:
             fires = self._deadlines.set(stream, when)
             self.timer_at = min(self.timer_at, fires)
 
-    def _fits(self, request: Request) -> bool:
-        """Whether a body is small enough to go out with its head."""
-        data = request.data
-        if not data or request.trailers:
-            return False
-        size = len(data)
-        return (
-            size + self._direct <= DIRECT_BODY
-            and size <= self._scheduler.frame_limit
-            and size <= self._engine.new_stream_window
-        )
-
-    def _start_body(self, stream: Stream, now: float) -> None:
-        """Give a body to the scheduler, or get ready for what will be fed."""
-        request = stream.request
-        send = stream.send = SendHalf(
-            stream.stream_id,
-            self._config.send_quantum,
-            mutable=request.mutable,
-            make_future=self._make_future,
-            now=now,
-        )
-        send.trailers = request.trailers
-        if request.head_budget is not None:
-            stream.deadline = inf
-        if not request.upload:
-            if request.data:
-                send.feed(request.data, now)
-            self.end_body(stream, now)
-            self._scheduler.add(send)
-
-    def _send_end(self, stream: Stream) -> None:
-        """End a body that has no bytes left: with trailers, or with an empty DATA frame."""
-        send = cast("SendHalf", stream.send)
-        if send.trailers:
-            self._engine.send_trailers(stream.stream_id, send.trailers)
-        else:
-            self._engine.send_data(stream.stream_id, b"", end_stream=True)
-        self._body_sent(stream)
-
     def _body_sent(self, stream: Stream) -> None:
         """Note that a body is out."""
         if stream.ended:
@@ -603,17 +467,17 @@ class Connection:
             stream.deadline = self.now + stream.request.head_budget
             self._arm(stream)
 
-    def _window_opened(self, stream: Stream) -> None:
-        """Give a stream its turn again; one whose window is still shut leaves the ring by itself.
-
-        The connection's window is not asked: the streams that wait for it stay in the ring.
-        """
-        if stream.send is not None:
-            self._scheduler.add(stream.send)
-
     def _response_ended(self, stream: Stream) -> None:
-        """Note that a response is complete; a body that is still going out goes on."""
+        """Note that a response is complete; a body that is still going out goes on.
+
+        Unless the response says that it did not work out: then nobody wants the rest.
+        """
         stream.feed_end()
+        if stream.uploading and stream.status >= _NOT_WANTED:
+            self._engine.reset(stream.stream_id, ErrorCodes.NO_ERROR)
+            self._finish(stream)
+            self._on_output()
+            return
         if stream.uploading and stream.send is not None:
             stream.send.progress_at = self.now  # the peer's moment to take more begins here
             self._arm(stream)
@@ -629,26 +493,11 @@ class Connection:
             self._engine.grant(cast("Stream", stream).stream_id, increment)
             self._on_output()
 
-    def _too_large(self, stream: Stream, limit: int) -> None:
-        self.fail(
-            stream,
-            ResponseTooLarge(
-                f"response of {self.origin} exceeds {limit} bytes",
-                origin=self.origin,
-                stream_id=stream.stream_id,
-                processed=True,
-            ),
-            self.now,
-        )
-
     def _finish(self, stream: Stream) -> None:
         """Forget a stream that has ended both ways."""
         del self.streams[stream.stream_id]
         self._deadlines.discard(stream)
-        send = stream.send
-        if send is not None:
-            self._scheduler.discard(send)
-            send.close()
+        self._uploads.drop(stream)
         if not self.streams:
             self.idle_since = self.now
             idle_due = self.now + self._config.pool_idle_timeout
@@ -677,24 +526,7 @@ class Connection:
             self._finish(stream)
             self._on_output()
         else:
-            self.fail(stream, self._timeout(stream, expired), now)
-
-    def _timeout(self, stream: Stream, expired: Expired) -> TransportError:
-        """Make the error of a limit.
-
-        Even where the request was not written yet nobody can know whether it will be acted on: its
-        HEADERS stay queued, since a later block may build on theirs (RFC 7541 §2.2).
-        """
-        kind, what = {
-            Expired.REQUEST: (RequestTimeout, "request timed out"),
-            Expired.READ: (ReadTimeout, "no bytes of the response within read_timeout"),
-            Expired.WRITE: (WriteTimeout, "no progress of the body within write_timeout"),
-        }[expired]
-        return kind(
-            f"{what}: stream {stream.stream_id} of {self.origin}",
-            origin=self.origin,
-            stream_id=stream.stream_id,
-        )
+            self.fail(stream, failures.timed_out(self.origin, stream, expired), now)
 
     def _processed(self, stream: Stream) -> bool | None:
         """False while the stream's head was not handed to the transport, else unknown."""
@@ -708,10 +540,8 @@ class Connection:
             self._ping(now)
             self._on_output()
         elif verdict is Verdict.DEAD:
-            timeout = self._keep_alive.timeout
             self.dead = True
-            message = f"{self.origin} did not answer a PING within {timeout:g} s"
-            self._fail_all(lambda **where: KeepAliveTimeout(message, **where), None)
+            self._fail_all(failures.silent(self.origin, self._keep_alive.timeout), None)
 
     def _watch_again(self, now: float) -> None:
         """Without PINGs while idle, silence counts again from the first stream on."""
@@ -724,26 +554,12 @@ class Connection:
         self.timer_at = min(self.timer_at, now + self._keep_alive.timeout)
 
     def _no_settings(self) -> None:
-        message = f"{self.origin} sent no SETTINGS within connect_timeout"
         self._engine.goaway(ErrorCodes.SETTINGS_TIMEOUT)
-        self._fail_all(lambda **where: ConnectTimeout(message, **where), None, farewell=True)
-
-    def _not_http2(self, error: NotHttp2) -> None:
-        message = (
-            f"{self.origin}: peer speaks HTTP/1.1 (first line {error.first_line!r}), "
-            "HTTP/2 with prior knowledge was expected"
-        )
-        self._fail_all(lambda **where: ConnectError(message, **where), error)
-
-    def _protocol_error(self, error: ProtocolError) -> None:
-        code = int(error.error_code)
-        message = f"{self.origin} broke the protocol: {error}"
-        make_error = partial(RemoteProtocolError, message, code=code)
-        self._fail_all(make_error, error, farewell=True)
+        self._fail_all(failures.no_settings(self.origin), None, farewell=True)
 
     def _fail_all(
         self,
-        make_error: Callable[..., TransportError],
+        make_error: MakeError,
         cause: BaseException | None,
         *,
         farewell: bool = False,

@@ -119,11 +119,7 @@ class HostPool:
         if protocol is None:
             return None
         self.used_at = now
-        stream = protocol.connection.open_stream(request, now)
-        if len(protocol.connection.streams) == 1:
-            # Nothing else is under way, so nothing is gained by waiting for the turn to end.
-            protocol.flush()
-        return protocol, stream
+        return protocol, protocol.connection.open_stream(request, now)
 
     async def open(
         self, request: Request, times: Times, deadline: float, avoid: ClientProtocol | None = None
@@ -252,8 +248,14 @@ class HostPool:
     # Dialling.
 
     def _may_grow(self) -> bool:
-        """Whether the host may have another connection."""
-        return len(self.connections) < self._config.connection_limit
+        """Whether the host may have another connection.
+
+        Not while the peer takes no streams at all on one of them: it asks for patience, and would
+        say the same on the next.
+        """
+        return len(self.connections) < self._config.connection_limit and all(
+            protocol.connection.capacity for protocol in self.connections
+        )
 
     def _grow(self) -> None:
         """Dial for those who wait, unless a dial is under way or the host has all it may have."""

@@ -369,7 +369,7 @@ def test_we_send_what_we_were_granted_to_the_last_byte_and_no_more(
         assert min(room.values()) >= 0
         ready = [stream_id for stream_id in left if left[stream_id] and room[stream_id]]
         assert not (ready and room[0]), "there is credit, and it is not used"
-        assert link.connection.connection_window == room[0]
+        assert link.connection._uploads.connection_window == room[0]
 
     settle()
     for on_connection, amount in grants:

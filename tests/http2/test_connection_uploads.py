@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_h2.config import Http2Config
-from dynamo_h2.http2.connection import DIRECT_BODY
+from dynamo_h2.http2.uploads import DIRECT_BODY
 from dynamo_h2.http2.stream import EARLY_RESPONSE_GRACE, Need, SendHalf, Stream
 from tests.http2 import frame_factory as ff
 from tests.http2.connection_rig import (
@@ -85,7 +85,7 @@ def test_a_stream_window_that_opens_while_the_connections_is_shut_is_remembered(
     link.open(CONTENT)
     link.open(CONTENT)
     link.flush()
-    assert link.connection.connection_window == 0
+    assert link.connection._uploads.connection_window == 0
     # The first has no window of its own any more, then gets one that the connection's holds up.
     link.feed(ff.window_update(1, MIB))
     assert link.sent() == []
@@ -109,7 +109,7 @@ def test_a_window_lowered_in_mid_upload_becomes_negative_and_recovers() -> None:
     assert len(body(link.sent(), 1)) == 100_000
     link.feed(ff.settings((ff.INITIAL_WINDOW, 30_000)))
     link.flush()
-    assert link.connection.send_window(stream.stream_id) == -70_000
+    assert link.connection._uploads.send_window(stream.stream_id) == -70_000
     link.feed(ff.window_update(1, 70_000))
     assert link.sent() == []
     link.feed(ff.window_update(1, 5_000))
@@ -140,7 +140,7 @@ def test_the_end_of_a_body_needs_no_window() -> None:
     assert len(body(link.sent(), 1)) == 10
     link.feed(ff.settings((ff.INITIAL_WINDOW, 0)))
     link.flush()
-    assert link.connection.send_window(1) == -10
+    assert link.connection._uploads.send_window(1) == -10
     link.upload(stream, end=True)
     (end,) = link.sent()
     assert (end.kind, end.flags, end.payload) == (ff.DATA, ff.END_STREAM, b"")
@@ -264,7 +264,7 @@ def test_bytes_arrive_unharmed_whatever_the_peer_grants(
         grown = next(amounts)
         link.feed(ff.window_update(0, grown))
         for stream in streams:
-            if stream.stream_id not in done and link.connection.send_window(stream.stream_id) <= 0:
+            if stream.stream_id not in done and link.connection._uploads.send_window(stream.stream_id) <= 0:
                 link.feed(ff.window_update(stream.stream_id, grown))
     assert list(got.values()) == bodies
     assert not link.connection.closed
