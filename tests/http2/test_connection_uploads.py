@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_h2.config import Http2Config
-from dynamo_h2.http2.uploads import DIRECT_BODY
 from dynamo_h2.http2.stream import EARLY_RESPONSE_GRACE, Need, SendHalf, Stream
+from dynamo_h2.http2.uploads import DIRECT_BODY
 from tests.http2 import frame_factory as ff
 from tests.http2.connection_rig import (
     OPEN_WINDOWS,
@@ -264,7 +264,8 @@ def test_bytes_arrive_unharmed_whatever_the_peer_grants(
         grown = next(amounts)
         link.feed(ff.window_update(0, grown))
         for stream in streams:
-            if stream.stream_id not in done and link.connection._uploads.send_window(stream.stream_id) <= 0:
+            window = link.connection._uploads.send_window(stream.stream_id)
+            if stream.stream_id not in done and window <= 0:
                 link.feed(ff.window_update(stream.stream_id, grown))
     assert list(got.values()) == bodies
     assert not link.connection.closed
