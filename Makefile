@@ -3,13 +3,14 @@ RUN := .venv/bin/python
 READY := .venv/.ready
 RIVALS := .venv/.rivals
 OLDEST := .venv/oldest
+NAMES := aiohttp curl-cffi grpcio grpclib httpx2 niquests pycurl pyreqwest
 INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-full fuzz clean
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: $(READY) ## watch requests and token streams cross HTTP/2 to a real worker
 	@$(RUN) -m examples.demo
@@ -28,6 +29,12 @@ lint: $(READY) ## check style (ruff) and types (mypy --strict)
 
 bench: $(READY) $(RIVALS) ## measure this client beside a bare driver on stock h2 and its rivals
 	@$(RUN) -m bench
+
+bench-full: $(READY) $(RIVALS) ## the same with every workload and client (up to an hour)
+	@$(RUN) -m bench --full
+
+fuzz: $(READY) ## compare the two engines on random input for SECONDS=600, and keep what differs
+	@$(RUN) -m tests.differential.fuzz --seconds $(or $(SECONDS),600)
 
 clean: ## remove .venv, caches and everything else that was made
 	@rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
@@ -51,5 +58,6 @@ $(OLDEST): $(READY)
 
 $(RIVALS): $(READY)
 	@echo "Installing the clients to compare with …"
-	@$(INSTALL) --group rivals || echo "They cannot be installed here, and are left out."
+	@$(INSTALL) --group rivals 2>/dev/null || for rival in $(NAMES); do \
+	  $(INSTALL) "$$rival" || echo "$$rival cannot be installed here, and is left out."; done
 	@touch $@
