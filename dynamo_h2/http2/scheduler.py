@@ -7,7 +7,7 @@ The algorithm:
    a small request waits for at most one quantum of each upload before it.
 3. A DATA frame is never longer than the quantum, the peer's MAX_FRAME_SIZE, or the window: a longer
    one would hold up every PING ACK and RST_STREAM behind it.
-4. A sender without a window of its own leaves the ring until a WINDOW_UPDATE or SETTINGS brings it
+4. A sender whose own window is used up leaves the ring until a WINDOW_UPDATE or SETTINGS brings it
    back. When the connection's window is used up the run ends, and the ring keeps its order.
 5. A run ends when the budget (the room in the transport's buffer) is used up; the last turn may
    overrun it by a quantum, so that there is progress with any budget.
