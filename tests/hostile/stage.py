@@ -27,7 +27,7 @@ from dynamo_h2 import (
     TransportError,
 )
 from tests.behaviours import patient
-from tests.http2.frame_factory import GOAWAY, NO_ERROR, RST_STREAM
+from tests.http2.frame_factory import GOAWAY, HEADERS, NO_ERROR, OK, RST_STREAM
 from tests.peers.scripted import ClientLeftError, Connection, ScriptedPeer, scripted_peer
 
 T = TypeVar("T")
@@ -38,7 +38,10 @@ Attack = Callable[[Connection, int], Awaitable[None] | None]
 Call = Callable[[HttpRequestClient, str], Awaitable[object]]
 
 GOOD = b"good"
+UPLOAD = bytes(300_000)
 LINUX = platform.system() == "Linux"
+EARLY_HINTS = (b":status", b"103")
+UNHARMED = (b"x-neighbour", b"unharmed")
 NEIGHBOUR, VICTIM = 1, 3
 """The streams of the two requests that are in flight when a peer attacks."""
 
@@ -158,10 +161,13 @@ class Stage:
             neighbour = await peer.recv_request()
             victim = await peer.recv_request()
             assert (neighbour.stream_id, victim.stream_id) == (NEIGHBOUR, VICTIM)
+            # What this enters into the table is used below: a table that went wrong shows.
+            peer.headers(NEIGHBOUR, [EARLY_HINTS, UNHARMED])
             doing = attack(peer, VICTIM)
             if inspect.isawaitable(doing):
                 await doing
-            peer.respond(NEIGHBOUR, b"neighbour")
+            peer.headers(NEIGHBOUR, [OK, UNHARMED])
+            peer.data(NEIGHBOUR, b"neighbour", end_stream=True)
 
         neighbours: list[object] = []
 
@@ -248,6 +254,23 @@ async def post(client: HttpRequestClient, url: str) -> Response:
     return await client.request("POST", url, body=b"payload")
 
 
+async def upload(client: HttpRequestClient, url: str) -> Response:
+    """A call with a body that no peer of these tests takes whole unless it gives credit."""
+    return await client.request("POST", url, body=UPLOAD)
+
+
+async def leave(client: HttpRequestClient, url: str) -> int:
+    """A call that is given up as soon as the head of its response is there; returns the status."""
+    async with client.stream("GET", url) as response:
+        return response.status
+
+
+async def uploading(peer: Connection, *settings: tuple[int, int]) -> int:
+    """Exchange SETTINGS and take the head of an upload; return its stream."""
+    await peer.handshake(*settings)
+    return (await peer.recv_until(HEADERS)).stream_id
+
+
 async def opening(peer: Connection, *settings: tuple[int, int]) -> int:
     """Exchange SETTINGS and take a request; return its stream."""
     await peer.handshake(*settings)
@@ -265,6 +288,7 @@ def expect_unharmed(outcome: Outcome) -> None:
     """The victim's neighbour got its response, and the connection lives on."""
     assert isinstance(outcome.neighbour, Response), repr(outcome.neighbour)
     assert outcome.neighbour.body == b"neighbour"
+    assert outcome.neighbour.headers["x-neighbour"] == "unharmed"
     outcome.lives()
 
 
