@@ -60,6 +60,8 @@ class Engine(Outbound):
     def __init__(self, config: Http2Config, receiver: Receiver) -> None:
         super().__init__(config)
         self._receiver = receiver
+        # The peer's; its first SETTINGS decide it for good (RFC 9218 §2.1).
+        self._no_priorities = 0
         self._reader = FrameReader(config.max_frame_size, config.max_header_list_size)
 
     def receive(self, data: bytes | memoryview) -> None:
@@ -227,8 +229,10 @@ class Engine(Outbound):
         """Settings of either side came into force; nothing to do here."""
 
     def _apply_setting(self, code: int, value: int) -> None:
-        if code == NO_RFC7540_PRIORITIES and value > 1:
-            raise PeerError(f"NO_RFC7540_PRIORITIES = {value}")
+        if code == NO_RFC7540_PRIORITIES:
+            if value > 1 or (self.settings_received and value != self._no_priorities):
+                raise PeerError(f"NO_RFC7540_PRIORITIES = {value}, after {self._no_priorities}")
+            self._no_priorities = value
         if code not in SettingCodes._value2member_map_:
             return
         self.remote_settings.validate_received_setting(code, value)
