@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from dynamo_h2 import Http2Config, HttpRequestClient
-from tests.http2.frame_factory import PING
+from tests.http2.frame_factory import CANCEL, PING, RST_STREAM
 from tests.peers import Peer
 from tests.peers.scripted import Connection, ScriptedPeer
 
@@ -54,6 +54,27 @@ async def greeted(peer: ScriptedPeer, index: int = 0) -> Connection:
     connection = await peer.connection(index)
     await peer.finished()
     return connection
+
+
+async def expect_cancel(connection: Connection, stream_id: int) -> None:
+    """Wait for the RST_STREAM of a stream: nothing else has to happen first."""
+    reset = await connection.recv_until(RST_STREAM, stream_id)
+    assert reset.code == CANCEL
+
+
+async def answer_next(connection: Connection) -> None:
+    request = await connection.recv_request()
+    connection.respond(request.stream_id, b"next")
+
+
+async def expect_alive(
+    client: HttpRequestClient, peer: ScriptedPeer, connection: Connection
+) -> None:
+    """The same connection carries the next request, and nothing is left of the ones before."""
+    response, _ = await asyncio.gather(client.request("GET", peer.url()), answer_next(connection))
+    assert response.body == b"next"
+    stats = client.stats()
+    assert (stats.streams_in_flight, stats.connections_opened) == (0, 1)
 
 
 def noise(size: int, seed: int = 0) -> bytes:

@@ -1,0 +1,213 @@
+"""When a connection is dialled, how often, and for whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from dynamo_h2 import (
+    ClientClosed,
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    HttpRequestClient,
+    RequestTimeout,
+)
+from dynamo_h2.transport.connect import Dialer
+from dynamo_h2.transport.pool import MAX_DIALS
+from dynamo_h2.transport.sockets import AddressInfo
+from tests.behaviours import patient, serve, standstill, turns, until
+from tests.behaviours_pool import start
+from tests.http2.frame_factory import HEADERS
+from tests.peers.scripted import Connection, scripted_peer
+from tests.transport.listening import Listener, info, listening, refusing_port, silent_port
+
+# Dialling
+
+
+async def test_requests_to_a_new_host_share_one_dial() -> None:
+    async with scripted_peer(serve) as peer, HttpRequestClient(patient()) as client:
+        await asyncio.gather(*(client.request("GET", peer.url()) for _ in range(100)))
+        assert client.stats().connections_opened == 1
+    assert len(peer.connections) == 1
+
+
+async def test_a_hundred_requests_are_written_before_the_settings_of_the_peer_are_there() -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.expect_preface()
+        for _ in range(100):
+            await connection.recv_until(HEADERS)
+        await standstill(client)
+        assert len(connection.log(HEADERS)) == 100
+        connection.send_settings()
+        for _ in range(50):
+            await connection.recv_until(HEADERS)
+        for head in connection.log(HEADERS):
+            connection.respond(head.stream_id)
+        await connection.until_left()
+
+    async with scripted_peer(handler) as peer, HttpRequestClient(patient()) as client:
+        await asyncio.gather(*(client.request("GET", peer.url()) for _ in range(150)))
+        assert client.stats().connections_opened == 1
+
+
+async def test_requests_that_come_while_a_connection_is_made_use_it() -> None:
+    async with scripted_peer(serve) as peer, HttpRequestClient(patient()) as client:
+        tasks = []
+        for number in range(30):
+            tasks.append(start(client, peer, f"/{number}"))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        assert client.stats().connections_opened == 1
+
+
+async def test_a_failed_dial_fails_all_who_wait_and_the_next_request_dials_anew() -> None:
+    with refusing_port() as port:
+        async with HttpRequestClient(patient(connect_retries=0)) as client:
+            url = f"http://127.0.0.1:{port}/"
+            errors = await asyncio.gather(
+                *(client.request("GET", url) for _ in range(3)), return_exceptions=True
+            )
+            assert [type(error) for error in errors] == [ConnectError] * 3
+            assert len({id(error) for error in errors}) == 3
+            assert not client.is_healthy
+            with pytest.raises(ConnectError):
+                await client.request("GET", url)
+
+
+@pytest.mark.parametrize("connect_retries", [0, 1, 3])
+async def test_a_connection_that_ends_before_its_settings_is_dialled_again_for_who_waits(
+    connect_retries: int,
+) -> None:
+    """Those who wrote on it fail; those who still wait get as many dials as the config allows."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.expect_preface()
+        for _ in range(100):
+            await connection.recv_until(HEADERS)
+        connection.close()
+
+    config = patient(connect_retries=connect_retries)
+    async with scripted_peer(handler) as peer, HttpRequestClient(config) as client:
+        errors = await asyncio.gather(
+            *(client.request("GET", peer.url()) for _ in range(1000)), return_exceptions=True
+        )
+        assert client.stats().connections_opened == 1 + connect_retries
+    lost = [error for error in errors if isinstance(error, ConnectionLost)]
+    refused = [error for error in errors if isinstance(error, ConnectError)]
+    assert (len(lost), len(refused)) == (100 * (1 + connect_retries), 900 - 100 * connect_retries)
+    assert {error.processed for error in lost} == {None}
+    assert {error.processed for error in refused} == {False}
+
+
+async def test_a_listener_that_never_sends_settings_runs_into_the_time_to_connect() -> None:
+    listener = Listener()
+    config = patient(connect_timeout=0.1)
+    async with listening(listener), HttpRequestClient(config) as client:
+        url = f"http://127.0.0.1:{listener.port}/"
+        errors = await asyncio.gather(
+            *(client.request("GET", url) for _ in range(150)), return_exceptions=True
+        )
+        await until(lambda: listener.ended)
+    assert [type(error) for error in errors] == [ConnectTimeout] * 150
+    processed = [error.processed for error in errors if isinstance(error, ConnectTimeout)]
+    assert (processed.count(None), processed.count(False)) == (100, 50)
+
+
+async def test_a_dial_that_is_not_answered_runs_into_the_time_to_connect() -> None:
+    with silent_port() as port:
+        async with HttpRequestClient(patient(connect_timeout=0.1)) as client:
+            with pytest.raises(ConnectTimeout) as raised:
+                await client.request("GET", f"http://127.0.0.1:{port}/")
+    assert raised.value.processed is False
+
+
+async def test_a_call_may_have_less_time_to_connect_than_the_dial() -> None:
+    with silent_port() as port:
+        async with HttpRequestClient(patient()) as client:
+            url = f"http://127.0.0.1:{port}/"
+            patient_one = asyncio.create_task(client.request("GET", url))
+            with pytest.raises(ConnectTimeout) as raised:
+                await client.request("GET", url, connect_timeout=0.05)
+            assert raised.value.processed is False
+            assert not patient_one.done()
+            patient_one.cancel()
+            await asyncio.wait([patient_one])
+
+
+# Dials, counted at the resolver
+
+
+class Names:
+    """A resolver that counts, and answers when it is told to.
+
+    Args:
+        infos: What every name leads to; None never answers.
+    """
+
+    def __init__(self, infos: Sequence[AddressInfo] | None) -> None:
+        self.asked: list[str] = []
+        self._infos = infos
+
+    async def __call__(self, host: str, port: int) -> Sequence[AddressInfo]:
+        self.asked.append(host)
+        if self._infos is None:
+            await asyncio.get_running_loop().create_future()
+        return self._infos or ()
+
+
+def with_names(names: Names, **config: object) -> HttpRequestClient:
+    client = HttpRequestClient(patient(**config))
+    client._dialer = Dialer(client.config, resolver=names)
+    return client
+
+
+@pytest.mark.parametrize("connect_retries", [0, 1, 4])
+async def test_a_dial_is_tried_again_as_often_as_the_config_says(connect_retries: int) -> None:
+    with refusing_port() as port:
+        names = Names([info("127.0.0.1", port)])
+        async with with_names(names, connect_retries=connect_retries) as client:
+            for round_number in (1, 2):
+                errors = await asyncio.gather(
+                    *(client.request("GET", "worker.example:80/") for _ in range(10)),
+                    return_exceptions=True,
+                )
+                assert {type(error) for error in errors} == {ConnectError}
+                assert len(names.asked) == round_number * (1 + connect_retries)
+
+
+async def test_a_name_that_leads_nowhere_is_asked_for_once() -> None:
+    names = Names([])
+    async with with_names(names, connect_retries=3) as client:
+        with pytest.raises(ConnectError, match="has no address"):
+            await client.request("GET", "worker.example:80/")
+    assert len(names.asked) == 1
+
+
+async def test_dials_under_way_at_once_are_bounded_over_all_hosts() -> None:
+    names = Names(None)
+    async with with_names(names) as client:
+        urls = [f"worker-{number}.example:80/" for number in range(MAX_DIALS + 20)]
+        tasks = [asyncio.create_task(client.request("GET", url)) for url in urls]
+        await until(lambda: len(names.asked) == MAX_DIALS)
+        await turns(100)
+        assert len(names.asked) == MAX_DIALS
+        await client.close()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {ClientClosed}
+
+
+async def test_who_stops_waiting_for_a_dial_does_not_stop_it() -> None:
+    names = Names(None)
+    async with with_names(names) as client:
+        impatient = asyncio.create_task(client.request("GET", "worker.example:80/", timeout=0.02))
+        waiting = asyncio.create_task(client.request("GET", "worker.example:80/"))
+        with pytest.raises(RequestTimeout) as raised:
+            await impatient
+        assert raised.value.processed is False
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    assert len(names.asked) == 1
