@@ -196,9 +196,8 @@ async def test_a_peer_that_answers_no_ping_is_left_at_once() -> None:
         assert (await task).status == 200
 
 
-@pytest.mark.timeout(10)
 async def test_a_peer_that_answers_pings_is_kept() -> None:
-    config = patient(keep_alive_interval=0.02, keep_alive_timeout=5)
+    config = patient(keep_alive_interval=0.02, keep_alive_timeout=0.5)
     async with scripted_peer(shake) as peer, HttpRequestClient(config) as client:
         task = asyncio.create_task(client.request("GET", peer.url()))
         connection = await greeted(peer)
