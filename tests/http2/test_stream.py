@@ -104,13 +104,32 @@ def test_a_body_that_may_change_is_copied_when_it_is_taken() -> None:
     body += b"no view of it is left, or this would fail"
 
 
-def test_a_body_that_stays_is_not_copied() -> None:
-    body = bytes(150)
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_body_that_stays_is_not_copied(others: int) -> None:
+    body = bytes(300)
     send = send_half()
     send.feed(body, NOW)
-    piece = send.take(100, NOW)
-    assert isinstance(piece, memoryview)
-    assert piece.obj is body
+    for _ in range(others):
+        send.feed(bytes(100), NOW)
+    for _ in range(3):
+        piece = send.take(100, NOW)
+        assert isinstance(piece, memoryview)
+        assert (len(piece), piece.obj is body) == (100, True)
+
+
+def test_a_chunk_of_just_the_limit_leaves_nothing_behind() -> None:
+    body = bytearray(200)
+    send = send_half()
+    send.feed(memoryview(body), NOW)
+    assert taken(send) == [bytes(100), bytes(100)]
+    body += b"no view of it is left, or this would fail"
+
+
+def test_chunks_that_fill_a_piece_to_the_byte_are_joined() -> None:
+    send = send_half()
+    for size in (30, 70, 40, 60):
+        send.feed(bytes(size), NOW)
+    assert [len(piece) for piece in taken(send)] == [100, 100]
 
 
 def test_it_is_full_when_as_much_is_queued_as_there_is_room() -> None:
@@ -182,15 +201,15 @@ def test_progress_is_the_last_piece_or_the_first_chunk_after_an_empty_queue() ->
 
 
 class Reader:
-    """A receive half that writes down the credit it gives back."""
+    """A receive half that writes down the credit that it asks for."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.credit: list[int] = []
         self.half = ReceiveHalf(ReceiveWindow(ROOM), limit, Signal, self._credit)
 
-    def _credit(self, half: ReceiveHalf, size: int) -> None:
+    def _credit(self, half: ReceiveHalf) -> None:
         assert half is self.half
-        self.credit.append(size)
+        self.credit.append(half.window.due())
 
     def wait(self, need: Need, now: float = NOW) -> Signal:
         signal = self.half.wait(need, now)
@@ -269,18 +288,31 @@ def test_a_reader_that_was_cancelled_is_left_alone() -> None:
     assert reader.half.read() == b"x"
 
 
-def test_reading_returns_the_chunks_and_their_credit() -> None:
-    reader = Reader()
-    reader.half.feed_data(b"abc", NOW)
-    reader.half.feed_data(memoryview(b"defgh"), NOW)
-    assert (reader.half.unread, reader.credit) == (8, [])
-    assert reader.half.read() == b"abc"
-    assert (reader.half.unread, reader.credit) == (5, [3])
-    second = reader.half.read()
+def test_reading_returns_the_chunks_one_by_one() -> None:
+    half = Reader().half
+    half.feed_data(b"abc", NOW)
+    half.feed_data(memoryview(b"defgh"), NOW)
+    assert (half.unread, half.window.owed) == (8, 0)
+    assert half.read() == b"abc"
+    assert (half.unread, half.window.owed) == (5, 3)
+    second = half.read()
     assert type(second) is bytes
     assert second == b"defgh"
-    assert reader.half.read() is None
-    assert (reader.half.unread, reader.credit) == (0, [3, 5])
+    assert half.read() is None
+    assert (half.unread, half.window.owed) == (0, 8)
+
+
+def test_credit_is_asked_for_when_a_quarter_of_the_window_was_read() -> None:
+    reader = Reader()
+    window = reader.half.window
+    for size in (ROOM // 4 - 1, 1, 10, ROOM // 4):
+        window.window_consumed(size)
+        reader.half.feed_data(bytes(size), NOW)
+    asked = []
+    while reader.half.read():
+        asked.append(len(reader.credit))
+    assert asked == [0, 1, 1, 2]
+    assert reader.credit == [ROOM // 4, ROOM // 4 + 10]
 
 
 def test_a_buffered_body_is_joined() -> None:
