@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from dynamo_h2.errors import DynamoH2Error, InvalidRequest, TransportError
+from dynamo_h2.http2.deadline import TICKS_PER_SECOND
 from dynamo_h2.http2.stream import Need
 from dynamo_h2.response import Attempt, Headers
 from dynamo_h2.transport.retry import may_retry
@@ -174,14 +175,15 @@ class Exchange:
         stream_id = None if self.stream is None else self.stream.stream_id
         return Attempt(self._host.name, stream_id, error, now - self.last_began)
 
-    def more(self) -> Future:
+    def more(self, stream: Stream) -> Future:
         """A future that is done when more of the body is there, or will never be."""
-        stream, protocol = self.stream, self._protocol
-        assert stream is not None
-        assert protocol is not None
         now = self._terms.clock()
         future = stream.wait(Need.DATA, now)
-        protocol.connection.wait_until(stream, now)
+        # Most chunks come long before what is watched already.
+        if not stream.tick or stream.tick > (now + self._request.read_timeout) * TICKS_PER_SECOND:
+            protocol = self._protocol
+            assert protocol is not None
+            protocol.connection.wait_until(stream, now)
         return future
 
     async def wait_until_sent(self) -> None:
@@ -294,7 +296,7 @@ class BodyStream:
                     self._ended = True
                     self._counters.errors += 1
                 raise stream.error
-            await self._exchange.more()
+            await self._exchange.more(stream)
         raise RuntimeError("the response was closed before it was read to its end")
 
     async def read(self) -> bytes:

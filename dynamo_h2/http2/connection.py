@@ -19,6 +19,7 @@ from dynamo_h2.http2.deadline import TICKS_PER_SECOND, Deadlines
 from dynamo_h2.http2.engine import Engine, NotHttp2
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
+from dynamo_h2.http2.flow import GRANT_FRACTION
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
 from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, Stream
 from dynamo_h2.http2.uploads import Uploads
@@ -49,6 +50,12 @@ class State(Enum):
     """A stream ended, or the peer allows more of them."""
     DRAINING = auto()
     """No new streams; those that are open go on."""
+    SUSPECT = auto()
+    """A PING stays without a sign of life: other connections are better for new streams."""
+    TRUSTED = auto()
+    """A byte came from a suspect peer."""
+    CALM_DOWN = auto()
+    """The peer said ENHANCE_YOUR_CALM: later connections are to ask less often."""
     CLOSED = auto()
     """Nothing is to be had from it any more."""
 
@@ -98,6 +105,7 @@ class Connection:
         self._on_state = on_state
         self._make_future = make_future
         self._settings_due = inf
+        self._started_at: float | None = None
         self._written_id = 0
         self._last_words: list[bytes | memoryview] = []
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
@@ -120,7 +128,7 @@ class Connection:
 
     def start(self, now: float, settings_due: float = inf) -> None:
         """Queue the preface; the peer's SETTINGS have to arrive by ``settings_due`` (seconds)."""
-        self.now = now
+        self.now = self._started_at = now
         self._settings_due = settings_due
         self._engine.initiate()
         self._changed()
@@ -139,6 +147,16 @@ class Connection:
     def rtt(self) -> float | None:
         """The last measured round trip, in seconds."""
         return self._keep_alive.rtt
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a PING has stayed without a sign of life for longer than is usual."""
+        return self._keep_alive.suspect
+
+    @property
+    def keep_alive_interval(self) -> float | None:
+        """The silence after which a PING is due, in seconds, before it was lengthened at random."""
+        return self._config.keep_alive_interval
 
     def drain(self, now: float) -> None:
         """Take no new streams; close when those that are open have ended."""
@@ -167,14 +185,20 @@ class Connection:
             request,
             cast("ReceiveWindow", self._engine.stream_window(stream_id)),
             self._make_future,
-            self._return_credit,
+            self._grant,
+            now,
         )
         self.streams[stream_id] = stream
         if not sent:
             self._uploads.begin(stream, now)
         self._arm(stream)
-        if len(self.streams) == 1 and not self._config.keep_alive_while_idle:
-            self._watch_again(now)
+        if len(self.streams) == 1:
+            keep_alive = self._keep_alive
+            keep_alive.busy_since = now
+            if now + keep_alive.ask_after < self.timer_at:
+                self.timer_at = now + keep_alive.ask_after
+            if not self._config.keep_alive_while_idle:
+                self._watch_again(now)
         if stream_id > LAST_STREAM_ID:
             self.drain(now)
         self._on_output()
@@ -186,6 +210,8 @@ class Connection:
         stream.drop()
         if self.streams.get(stream.stream_id) is stream:
             self._engine.reset(stream.stream_id, code)
+            if self.usable and self._keep_alive.stream_cancelled(stream.opened_at):
+                self._ping(now)
             self._finish(stream)
             self._on_output()
 
@@ -230,7 +256,11 @@ class Connection:
         if self.closed:
             return
         self.now = now
-        self._keep_alive.last_received = now
+        keep_alive = self._keep_alive
+        keep_alive.last_received = now
+        if keep_alive.suspect:
+            self._take_back(data, now)
+            return
         try:
             self._engine.receive(data)
         except NotHttp2 as error:
@@ -318,15 +348,21 @@ class Connection:
         if not self.ready:
             self.ready = True
             self._settings_due = inf
+            self._answered()
             self._on_state(State.READY)
         else:
             self._on_state(State.FREED)
 
     def on_settings_ack(self) -> None:
         """The peer applied ours; the engine keeps account of what that changes."""
+        if self._started_at is not None:
+            self._keep_alive.settings_acknowledged(self.now - self._started_at)
+            self._started_at = None
 
     def on_head(self, stream_id: int, status: int, fields: list[Field], end_stream: bool) -> None:
         """The final head of a response."""
+        if self._keep_alive.asked:
+            self._answered()
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -340,6 +376,8 @@ class Connection:
 
     def on_informational(self, stream_id: int, status: int, fields: list[Field]) -> None:
         """An interim response."""
+        if self._keep_alive.asked:
+            self._answered()
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -360,40 +398,41 @@ class Connection:
         self, stream_id: int, data: bytes | memoryview, flow_length: int, end_stream: bool
     ) -> None:
         """A piece of a body."""
-        increment = self._window.process_bytes(flow_length)
-        if increment:
-            self._engine.grant(0, increment)
+        if self._keep_alive.asked:
+            self._answered()
+        window = self._window
+        window.owed += flow_length
+        if window.owed * GRANT_FRACTION >= window.max_window_size:
+            self._grant_connection()
         stream = self.streams.get(stream_id)
         if stream is None:
             return
-        size = len(data)
+        size, limit = len(data), stream.limit
         if size:
             stream.feed_data(data, self.now)
-            limit = stream.limit
-            if limit is not None:
-                if stream.unread > limit:
-                    self.fail(stream, failures.too_large(self.origin, stream, limit), self.now)
-                    return
-                if not end_stream:
-                    self._return_credit(stream, flow_length)
-            elif flow_length > size and not end_stream:
-                self._return_credit(stream, flow_length - size)
+            if limit is None:
+                flow_length -= size  # owed when it is read
+            elif stream.unread > limit:
+                self.fail(stream, failures.too_large(self.origin, stream, limit), self.now)
+                return
         elif not end_stream:
             self._flood.count(Idle.EMPTY_DATA, self.now)
-            if flow_length:
-                self._return_credit(stream, flow_length)
         if end_stream:
             self._response_ended(stream)
+        elif flow_length:
+            stream.window.owed += flow_length
+            self._grant(stream)
 
     def on_late_data(self, flow_length: int) -> None:
         """DATA for a stream that is gone: the connection's credit is still owed."""
         self._flood.count(Idle.LATE, self.now)
-        increment = self._window.process_bytes(flow_length)
-        if increment:
-            self._engine.grant(0, increment)
+        self._window.owed += flow_length
+        self._grant_connection()
 
     def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
         """The trailers of a response, which end it."""
+        if self._keep_alive.asked:
+            self._answered()
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream.trailers = fields
@@ -430,10 +469,13 @@ class Connection:
         """The answer to a PING."""
         if not self._keep_alive.acknowledged(payload, self.now):
             self._flood.count(Idle.IGNORED, self.now)
+        self.timer_at = min(self.timer_at, self.next_timer())
 
     def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
         """The peer is leaving: streams above ``last_stream_id`` were not and will not be seen."""
         self._flood.count(Idle.GOAWAY, self.now)
+        if code == ErrorCodes.ENHANCE_YOUR_CALM:
+            self._on_state(State.CALM_DOWN)
         # First, so that no slot which becomes free here is handed out.
         self.drain(self.now)
         for stream in [s for s in self.streams.values() if s.stream_id > last_stream_id]:
@@ -484,11 +526,17 @@ class Connection:
         else:
             self._finish(stream)
 
-    def _return_credit(self, stream: ReceiveHalf, size: int) -> None:
-        """Return stream credit for bytes that the application took."""
+    def _grant_connection(self) -> None:
+        """Return the connection's credit once enough is owed."""
+        increment = self._window.process_bytes(0)
+        if increment:
+            self._engine.grant(0, increment)
+
+    def _grant(self, stream: ReceiveHalf) -> None:
+        """Return a stream's credit once enough is owed."""
         if stream.ended or stream.error is not None:
             return
-        increment = stream.window.process_bytes(size)
+        increment = stream.window.process_bytes(0)
         if increment:
             self._engine.grant(cast("Stream", stream).stream_id, increment)
             self._on_output()
@@ -539,6 +587,8 @@ class Connection:
         if verdict is Verdict.PING:
             self._ping(now)
             self._on_output()
+        elif verdict is Verdict.SUSPECT:
+            self._on_state(State.SUSPECT)
         elif verdict is Verdict.DEAD:
             self.dead = True
             self._fail_all(failures.silent(self.origin, self._keep_alive.timeout), None)
@@ -551,7 +601,19 @@ class Connection:
 
     def _ping(self, now: float) -> None:
         self._engine.ping(self._keep_alive.ping(now))
-        self.timer_at = min(self.timer_at, now + self._keep_alive.timeout)
+        self.timer_at = min(self.timer_at, self._keep_alive.next_timer(streams=True))
+
+    def _answered(self) -> None:
+        """Note that the peer is at work: its next silence may be asked about early again."""
+        self._keep_alive.asked = False
+        self.timer_at = min(self.timer_at, self._keep_alive.next_timer(streams=bool(self.streams)))
+
+    def _take_back(self, data: bytes, now: float) -> None:
+        """Take bytes from a peer that was suspect, and no longer is."""
+        self._keep_alive.suspect = False
+        self.receive(data, now)
+        if self.usable:
+            self._on_state(State.TRUSTED)
 
     def _no_settings(self) -> None:
         self._engine.goaway(ErrorCodes.SETTINGS_TIMEOUT)

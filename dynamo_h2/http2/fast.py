@@ -268,13 +268,13 @@ class FastEngine(Engine):
         if self.state_machine.state is ConnectionState.CLOSED:
             return
         try:
-            self._read_frames(data)
+            self._read_frames(data if type(data) is bytes else bytes(data))
         except ProtocolError as error:
             if not self.failed:
                 self._fail(error)
             raise
 
-    def _read_frames(self, data: bytes | memoryview) -> None:
+    def _read_frames(self, data: bytes) -> None:
         at = 0 if self._between_frames else self._resume(data)
         size = len(data)
         while size - at >= HEADER_LENGTH:
@@ -306,7 +306,7 @@ class FastEngine(Engine):
             super().receive(data[at:])
             self._between_frames = False
 
-    def _resume(self, data: bytes | memoryview) -> int:
+    def _resume(self, data: bytes) -> int:
         """Go on with a frame that began in an earlier read; returns where the next one begins."""
         if self._data_left:
             at = self._more_data(data)
@@ -319,7 +319,7 @@ class FastEngine(Engine):
         self._between_frames = reader.started and reader.at_boundary and not self._data_left
         return at
 
-    def _finish_frame(self, data: bytes | memoryview, at: int) -> int:
+    def _finish_frame(self, data: bytes, at: int) -> int:
         """Give the reader no more than the frame, or field block, that it has begun."""
         reader = self._reader
         while at < len(data) and not reader.at_boundary:
@@ -328,9 +328,7 @@ class FastEngine(Engine):
             at = end
         return min(at, len(data))
 
-    def _take_data(
-        self, data: bytes | memoryview, start: int, length: int, flags: int, stream_id: int
-    ) -> bool:
+    def _take_data(self, data: bytes, start: int, length: int, flags: int, stream_id: int) -> bool:
         """Take a plain DATA frame, or the part of it that is here; false for any other."""
         stream = self._live.get(stream_id)
         if stream is None or flags & ~END_STREAM:
@@ -365,10 +363,12 @@ class FastEngine(Engine):
             return True
         if flags:
             self._end(stream)
-        self._receiver.on_data(stream_id, _piece(data, start, start + length), length, bool(flags))
+        end = start + length
+        piece = data[start:end] if length <= COPY_LIMIT else memoryview(data)[start:end]
+        self._receiver.on_data(stream_id, piece, length, bool(flags))
         return True
 
-    def _more_data(self, data: bytes | memoryview) -> int:
+    def _more_data(self, data: bytes) -> int:
         """Deliver more of a DATA frame that was judged already; returns where it ends."""
         take = min(self._data_left, len(data))
         if not take:
@@ -384,13 +384,11 @@ class FastEngine(Engine):
         self._receiver.on_data(self._data_stream, _piece(data, 0, take), take, end)
         return take
 
-    def _take_head(
-        self, data: bytes | memoryview, start: int, end: int, flags: int, stream_id: int
-    ) -> bool:
+    def _take_head(self, data: bytes, start: int, end: int, flags: int, stream_id: int) -> bool:
         """Take a response head that was seen before; false for any other, which is learnt."""
         if flags & ~END_STREAM != END_HEADERS:
             return False
-        block = bytes(data[start:end])
+        block = data[start:end]
         cache = self._heads
         known = cache.get(block, self.decoder.generation)
         if known is None:
@@ -419,9 +417,7 @@ class FastEngine(Engine):
         self._receiver.on_head(stream.stream_id, status, fields, end_stream)
         return True
 
-    def _take_credit(
-        self, data: bytes | memoryview, start: int, length: int, stream_id: int
-    ) -> bool:
+    def _take_credit(self, data: bytes, start: int, length: int, stream_id: int) -> bool:
         """Take a WINDOW_UPDATE that breaks no rule; false for any other."""
         if length != 4:
             return False
@@ -469,8 +465,6 @@ class FastEngine(Engine):
         self._remember(stream.stream_id, by)
 
 
-def _piece(data: bytes | memoryview, start: int, end: int) -> bytes | memoryview:
+def _piece(data: bytes, start: int, end: int) -> bytes | memoryview:
     """Cut a payload out of a read: small ones as bytes, large ones without a copy."""
-    if end - start > COPY_LIMIT:
-        return memoryview(data)[start:end]
-    return bytes(data[start:end])
+    return data[start:end] if end - start <= COPY_LIMIT else memoryview(data)[start:end]

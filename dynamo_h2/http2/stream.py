@@ -11,6 +11,8 @@ from enum import Enum, IntEnum, auto
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dynamo_h2.http2.flow import GRANT_FRACTION
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
@@ -232,7 +234,7 @@ class ReceiveHalf:
         window: The stream's receive window.
         limit: The most body bytes to keep; None for a body that is read chunk by chunk.
         make_future: Makes the future on which a reader waits.
-        credit: Called with this half and the bytes that the application took.
+        credit: Called with this half when enough is owed to its window for a grant.
     """
 
     __slots__ = (
@@ -259,7 +261,7 @@ class ReceiveHalf:
         window: ReceiveWindow,
         limit: int | None,
         make_future: Callable[[], Future],
-        credit: Callable[[ReceiveHalf, int], None],
+        credit: Callable[[ReceiveHalf], None],
     ) -> None:
         self.window = window
         self.limit = limit
@@ -293,8 +295,11 @@ class ReceiveHalf:
         self._chunks.append(data)
         self.unread += len(data)
         self.last_read = now
-        if self._waiter is not None and self._need is Need.DATA:
-            self._wake()
+        waiter = self._waiter
+        if waiter is not None and self._need is Need.DATA:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def feed_end(self) -> None:
         """Note that the response is complete."""
@@ -367,7 +372,10 @@ class ReceiveHalf:
         chunk = self._chunks.popleft()
         size = len(chunk)
         self.unread -= size
-        self._credit(self, size)
+        window = self.window
+        window.owed += size
+        if window.owed * GRANT_FRACTION >= window.max_window_size:
+            self._credit(self)
         return chunk if type(chunk) is bytes else bytes(chunk)
 
     def body(self) -> bytes:
@@ -391,10 +399,11 @@ class Stream(ReceiveHalf):
         request: What was asked.
         window: The stream's receive window.
         make_future: Makes the future on which somebody waits.
-        credit: Called with the stream and the bytes that the application took.
+        credit: Called with the stream when enough is owed to its window for a grant.
+        opened_at: When its head was queued, in seconds.
     """
 
-    __slots__ = ("deadline", "request", "send", "stream_id", "tick")
+    __slots__ = ("deadline", "opened_at", "request", "send", "stream_id", "tick")
 
     def __init__(
         self,
@@ -402,10 +411,12 @@ class Stream(ReceiveHalf):
         request: Request,
         window: ReceiveWindow,
         make_future: Callable[[], Future],
-        credit: Callable[[ReceiveHalf, int], None],
+        credit: Callable[[ReceiveHalf], None],
+        opened_at: float = 0.0,
     ) -> None:
         super().__init__(window, request.limit, make_future, credit)
         self.stream_id = stream_id
+        self.opened_at = opened_at
         self.request = request
         self.send: SendHalf | None = None
         self.deadline = request.deadline
