@@ -128,6 +128,14 @@ class Request:
         return next(value for key, value in self.fields if key == name)
 
 
+class _Reader(asyncio.StreamReader):
+    """A reader that hands out what arrived before the client reset the connection."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        """Take a lost connection for the end of what arrives."""
+        self.feed_eof()
+
+
 class Connection:
     """One connection of a client, under the control of a script.
 
@@ -447,10 +455,14 @@ class ScriptedPeer:
             self._scripts.append(group.create_task(self._run(connection)))
             self._connected.set()
 
+        def protocol() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(_Reader(), connected)
+
+        loop = asyncio.get_running_loop()
         if self._path is not None:
-            server = await asyncio.start_unix_server(connected, self._path, ssl=self._tls)
+            server = await loop.create_unix_server(protocol, self._path, ssl=self._tls)
         else:
-            server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=self._tls)
+            server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=self._tls)
             self.port = server.sockets[0].getsockname()[1]
         try:
             yield
