@@ -499,7 +499,8 @@ class Connection:
         when = stream.due()
         if when < inf and (not stream.tick or when < (stream.tick - 1) / TICKS_PER_SECOND):
             fires = self._deadlines.set(stream, when)
-            self.timer_at = min(self.timer_at, fires)
+            if fires < self.timer_at:
+                self.timer_at = fires
 
     def _body_sent(self, stream: Stream) -> None:
         """Note that a body is out."""
@@ -515,16 +516,16 @@ class Connection:
         Unless the response says that it did not work out: then nobody wants the rest.
         """
         stream.feed_end()
-        if stream.uploading and stream.status >= _NOT_WANTED:
+        send = stream.send
+        if send is None or send.finished:
+            self._finish(stream)
+        elif stream.status >= _NOT_WANTED:
             self._engine.reset(stream.stream_id, ErrorCodes.NO_ERROR)
             self._finish(stream)
             self._on_output()
-            return
-        if stream.uploading and stream.send is not None:
-            stream.send.progress_at = self.now  # the peer's moment to take more begins here
-            self._arm(stream)
         else:
-            self._finish(stream)
+            send.progress_at = self.now  # the peer's moment to take more begins here
+            self._arm(stream)
 
     def _grant_connection(self) -> None:
         """Return the connection's credit once enough is owed."""
@@ -544,8 +545,10 @@ class Connection:
     def _finish(self, stream: Stream) -> None:
         """Forget a stream that has ended both ways."""
         del self.streams[stream.stream_id]
-        self._deadlines.discard(stream)
-        self._uploads.drop(stream)
+        if stream.tick:
+            self._deadlines.discard(stream)
+        if stream.send is not None:
+            self._uploads.drop(stream)
         if not self.streams:
             self.idle_since = self.now
             idle_due = self.now + self._config.pool_idle_timeout
@@ -612,6 +615,7 @@ class Connection:
         """Take bytes from a peer that was suspect, and no longer is."""
         self._keep_alive.suspect = False
         self.receive(data, now)
+        self.timer_at = min(self.timer_at, self.next_timer())
         if self.usable:
             self._on_state(State.TRUSTED)
 

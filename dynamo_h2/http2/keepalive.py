@@ -9,7 +9,17 @@ The algorithm:
    spell longer than the interval brings a PING with it, in the same write: the request does not
    wait for the answer, and a dead peer is still found after ``timeout``.
 4. One PING is in flight at a time; its ACK is a sample of the round trip.
-5. While we do not read, silence is of our own making: the clock starts anew when reading does.
+5. While streams are open, a PING goes out early when nothing was received for one second, or four
+   round trips if that is more; and with the RST_STREAM of a cancel when nothing was received since
+   that stream was opened. At most one of both until HEADERS or DATA arrive: gRPC servers count each
+   PING that comes sooner, and close after the third.
+6. Without a byte for 250 ms after a PING, or four round trips, the peer is *suspect*, until a byte
+   arrives. Suspicion costs little; so it comes early, and death only when rules 1 and 2 say so:
+   never before ``interval`` and ``timeout`` have passed in silence.
+7. While we do not read, silence is of our own making: the clock starts anew when reading does.
+
+The round trip is smoothed as TCP does it (RFC 6298 §2); until the first PING, it is what the ACK of
+our SETTINGS took.
 
 A timer that fires late proves nothing about the peer, whose answer may lie unread in the socket:
 the caller reads what is there before it asks for a verdict.
@@ -24,6 +34,15 @@ from struct import Struct
 # The most by which an interval is lengthened at random.
 JITTER = 0.1
 
+# The least silence that makes an open stream ask, and that makes a PING's peer suspect (seconds):
+# with less, the pauses of a busy worker would count. Where round trips are longer, four of them.
+ASK_AFTER = 1.0
+SUSPECT_AFTER = 0.25
+PATIENCE = 4
+
+# The weight of a new round trip among the older ones is one to seven (RFC 6298 §2).
+SMOOTHING = 8
+
 _PAYLOAD = Struct(">4sI")
 _MARK = b"dyn2"
 
@@ -33,6 +52,7 @@ class Verdict(Enum):
 
     WAIT = auto()
     PING = auto()
+    SUSPECT = auto()
     DEAD = auto()
 
 
@@ -45,16 +65,33 @@ class KeepAlive:
         while_idle: Whether to ask while no stream is open.
         jitter: A number in 0…1, drawn once for each connection.
         now: The present, in seconds of a monotonic clock.
+
+    Attributes:
+        last_received: When the last byte came; may be set in place of calling ``received``.
+        busy_since: When streams were opened while there were none; to be set from outside.
+        asked: Whether a PING of rule 5 was written since HEADERS or DATA arrived. True at first: a
+            peer that has not spoken yet is still being connected to.
+        ask_after: The silence after which rule 5 asks, in seconds.
+        suspect: Whether the peer owes us a sign of life.
+        paused: Whether reading has stopped.
+        rtt: The last round trip of a PING, in seconds.
+        srtt: The smoothed round trip, in seconds; 0 before the first.
     """
 
     __slots__ = (
+        "_counts_from",
         "_interval",
         "_pings",
         "_sent_at",
         "_while_idle",
+        "ask_after",
+        "asked",
+        "busy_since",
         "last_received",
         "paused",
         "rtt",
+        "srtt",
+        "suspect",
         "timeout",
     )
 
@@ -71,10 +108,16 @@ class KeepAlive:
         self.timeout = timeout
         self._while_idle = while_idle
         self._sent_at: float | None = None
+        self._counts_from = inf
         self._pings = 0
         self.last_received = now
+        self.busy_since = now
+        self.asked = True
+        self.ask_after = inf if interval is None else ASK_AFTER
+        self.suspect = False
         self.paused = False
         self.rtt: float | None = None
+        self.srtt = 0.0
 
     @property
     def waiting(self) -> bool:
@@ -84,6 +127,7 @@ class KeepAlive:
     def received(self, now: float) -> None:
         """Note that bytes arrived."""
         self.last_received = now
+        self.suspect = False
 
     def pause(self) -> None:
         """Note that reading has stopped."""
@@ -99,10 +143,11 @@ class KeepAlive:
         if self.paused:
             return inf
         if self._sent_at is not None:
-            return self._dead_at()
-        if not streams and not self._while_idle:
-            return inf
-        return self.last_received + self._interval
+            return min(self._suspect_at(), self._dead_at())
+        due = self.last_received + self._interval if streams or self._while_idle else inf
+        if streams and not self.asked:
+            due = min(due, max(self.busy_since, self.last_received) + self.ask_after)
+        return due
 
     def verdict(self, now: float, *, streams: bool) -> Verdict:
         """Say what the clock asks for.
@@ -115,12 +160,17 @@ class KeepAlive:
         if now < due:
             return Verdict.WAIT
         if self._sent_at is None:
+            if now < self.last_received + self._interval:
+                self.asked = True
             return Verdict.PING
         if self.last_received > self._sent_at:
             # Bytes came, but the ACK did not: alive, and the PING counts as lost.
             self._sent_at = None
             return self.verdict(now, streams=streams)
-        return Verdict.DEAD
+        if now >= self._dead_at():
+            return Verdict.DEAD
+        self.suspect = True
+        return Verdict.SUSPECT
 
     def stream_opened(self, now: float) -> bool:
         """Whether a PING should go with the first stream after a long silence."""
@@ -130,9 +180,27 @@ class KeepAlive:
             and now - self.last_received >= self._interval
         )
 
+    def stream_cancelled(self, opened_at: float) -> bool:
+        """Whether a PING should go with the RST_STREAM of a stream.
+
+        Args:
+            opened_at: When the stream was opened, in seconds.
+        """
+        if (
+            self.asked
+            or self.paused
+            or self._sent_at is not None
+            or self.last_received >= opened_at
+            or self._interval == inf
+        ):
+            return False
+        self.asked = True
+        return True
+
     def ping(self, now: float) -> bytes:
         """Note that a PING is being written; returns its payload."""
         self._sent_at = now
+        self._counts_from = max(now, self.last_received + self._interval)
         self._pings = (self._pings + 1) & 0xFFFFFFFF
         return _PAYLOAD.pack(_MARK, self._pings)
 
@@ -140,11 +208,32 @@ class KeepAlive:
         """Take a PING ACK; false when it answers no PING of ours that is in flight."""
         if self._sent_at is None or payload != _PAYLOAD.pack(_MARK, self._pings):
             return False
-        self.rtt = now - self._sent_at
+        rtt = now - self._sent_at
+        self._set_srtt(rtt if self.rtt is None else self.srtt + (rtt - self.srtt) / SMOOTHING)
+        self.rtt = rtt
         self._sent_at = None
         return True
+
+    def settings_acknowledged(self, rtt: float) -> None:
+        """Take what the ACK of our SETTINGS took, in seconds, until a PING tells better."""
+        if self.rtt is None:
+            self._set_srtt(rtt)
+
+    def _set_srtt(self, seconds: float) -> None:
+        self.srtt = seconds
+        if self._interval < inf:
+            self.ask_after = max(ASK_AFTER, PATIENCE * seconds)
+
+    def _suspect_at(self) -> float:
+        """When the peer of the PING in flight becomes suspect; infinite once it is, or lives."""
+        assert self._sent_at is not None
+        if self.suspect or self.last_received > self._sent_at:
+            return inf
+        return self._sent_at + max(SUSPECT_AFTER, PATIENCE * self.srtt)
 
     def _dead_at(self) -> float:
         """When the PING in flight counts as unanswered."""
         assert self._sent_at is not None
-        return max(self._sent_at, self.last_received) + self.timeout
+        if self.last_received > self._sent_at:
+            return self.last_received + self.timeout
+        return self._counts_from + self.timeout
