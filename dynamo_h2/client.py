@@ -212,7 +212,9 @@ class HttpRequestClient:
         """
         exchange = self._exchange("POST", address, headers, payload, options, octets=True)
         stream = await exchange.run(Need.DONE)
-        await self._complete(exchange)
+        if exchange.pumping:
+            await exchange.stop_pump()
+        self._completed(exchange)
         body = stream.body()
         if 200 <= stream.status <= 299:
             return body
@@ -248,7 +250,9 @@ class HttpRequestClient:
             method, url, headers, body, options, trailers=trailers, informational=on_informational
         )
         stream = await exchange.run(Need.DONE)
-        now = await self._complete(exchange)
+        if exchange.pumping:
+            await exchange.stop_pump()
+        now = self._completed(exchange)
         return Response(
             stream.status,
             Headers(stream.fields),
@@ -301,10 +305,8 @@ class HttpRequestClient:
 
     # Inside.
 
-    async def _complete(self, exchange: Exchange) -> float:
+    def _completed(self, exchange: Exchange) -> float:
         """Count a request that is over; returns the present, in seconds."""
-        if exchange.pumping:
-            await exchange.stop_pump()
         now = self._terms.clock()
         self._counters.responses += 1
         self._counters.add_latency(now - exchange.started)

@@ -55,7 +55,8 @@ class Deadlines(Generic[T]):
         """
         tick = int(when * TICKS_PER_SECOND) + 1
         if entry.tick != tick:
-            self.discard(entry)
+            if entry.tick:
+                self.discard(entry)
             entries = self._ticks.get(tick)
             if entries is None:
                 if len(self._heap) >= self._many:

@@ -53,6 +53,7 @@ _MAX_CACHED_BLOCK: Final = 1_024
 _MAX_PREFIXES: Final = 256
 # Strings that are shorter have a length of one byte (RFC 7541 §5.1).
 _ONE_BYTE_LENGTH: Final = 127
+_LENGTHS: Final = tuple([bytes((size,)) for size in range(_ONE_BYTE_LENGTH)])
 
 # The longest integer that hpack reads, and one byte more for it to see that it is too long.
 _INTEGER_SPAN: Final = VARINT_MAX_LENGTH + 1
@@ -220,38 +221,37 @@ class StatelessEncoder:
 
     def __init__(self, *, huffman: bool = False) -> None:
         self._encoder = RequestEncoder(0, huffman=huffman)
-        # Names with how a literal of theirs begins: most requests have the same few.
+        # How a literal begins, by its name, where no value but the empty one has an index and none
+        # is Huffman-coded: most requests have the same few.
         self._prefixes: dict[bytes, bytes] = {}
 
     def encode(self, fields: Iterable[Field]) -> bytes:
         """Encode checked fields in order."""
-        return b"".join([self._encode(name, value) for name, value in fields])
+        block = b""
+        for name, value in fields:
+            prefix = self._prefixes.get(name)
+            size = len(value)
+            if prefix is None or not 0 < size < _ONE_BYTE_LENGTH:
+                block += self._encode(name, value)
+            else:
+                block += prefix + _LENGTHS[size] + value
+        return block
 
     def _encode(self, name: bytes, value: bytes) -> bytes:
         known = HeaderTable.STATIC_TABLE_MAPPING.get(name)
         if known is not None and value in known[1] and name not in SENSITIVE:
             return bytes((0x80 | known[1][value],))
-        prefix = self._prefixes.get(name)
-        if prefix is None:
-            prefix = self._prefix(name)
-        size = len(value)
-        if size < _ONE_BYTE_LENGTH and not self._encoder.huffman:
-            return b"%b%c%b" % (prefix, size, value)
-        return prefix + self._encoder.string(value)
-
-    def _prefix(self, name: bytes) -> bytes:
-        """Return a literal of that name up to its value."""
         kind = INDEX_NEVER if name in SENSITIVE else INDEX_NONE
-        known = HeaderTable.STATIC_TABLE_MAPPING.get(name)
         if known is None:
             prefix = kind + self._encoder.string(name)
         else:
             index = encode_integer(known[0], 4)
             index[0] |= kind[0]
             prefix = bytes(index)
-        if len(self._prefixes) < _MAX_PREFIXES:
+        plain = known is None or known[1].keys() == {b""} or name in SENSITIVE
+        if plain and not self._encoder.huffman and len(self._prefixes) < _MAX_PREFIXES:
             self._prefixes[name] = prefix
-        return prefix
+        return prefix + self._encoder.string(value)
 
 
 class KnownHead(NamedTuple):

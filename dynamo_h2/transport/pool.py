@@ -214,8 +214,9 @@ class HostPool:
         best: ClientProtocol | None = None
         least = inf  # of the loads
         for protocol in self.connections:
-            load = protocol.load
-            if load < least and load < protocol.connection.capacity and protocol is not avoid:
+            connection = protocol.connection
+            load = len(connection.streams) + protocol.reserved
+            if load < least and load < connection.capacity and protocol is not avoid:
                 best, least = protocol, load
         if best is None and avoid in self.connections and not self._may_grow():
             return self._choose(None)
