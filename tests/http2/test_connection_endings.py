@@ -466,8 +466,8 @@ def test_a_body_that_the_peer_does_not_take_times_out() -> None:
 
 def test_a_request_that_times_out_unwritten_may_be_processed_for_it_is_still_written() -> None:
     link = Link()
-    stream = link.open(b"x", deadline=link.now + 5)
-    link.wait(6)
+    stream = link.open(b"x", deadline=link.now + 0.5)
+    link.wait(0.6)
     assert type(failure(stream)) is RequestTimeout
     assert kinds(link.sent()) == [(ff.HEADERS, 1), (ff.DATA, 1), (ff.RST_STREAM, 1)]
     assert failure(stream).processed is None

@@ -413,7 +413,7 @@ def test_full_duplex_an_echo_of_each_chunk_before_the_next() -> None:
 
 
 def test_after_the_response_a_peer_that_takes_nothing_ends_the_upload_with_success() -> None:
-    link = Link()
+    link = Link(Http2Config(keep_alive_interval=None))
     stream = link.open(CONTENT, limit=PLENTY, deadline=link.now + 60, write_timeout=60)
     link.flush()
     link.wait(20)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamo_h2.http2.keepalive import KeepAlive, Verdict
+from dynamo_h2.http2.keepalive import ASK_AFTER, SUSPECT_AFTER, KeepAlive, Verdict
 
 NOW = 5000.0
 
@@ -28,6 +28,31 @@ def pinged(**options: bool) -> tuple[KeepAlive, bytes]:
     alive = keep_alive(**options)
     assert alive.verdict(NOW + 30, streams=True) is Verdict.PING
     return alive, alive.ping(NOW + 30)
+
+
+def suspect(**options: bool) -> tuple[KeepAlive, bytes]:
+    """One whose PING of NOW + 30 is overdue."""
+    alive, payload = pinged(**options)
+    assert alive.verdict(NOW + 30 + SUSPECT_AFTER, streams=True) is Verdict.SUSPECT
+    return alive, payload
+
+
+def at_work(
+    rtt: float = 0.0,
+    *,
+    interval: float | None = 30.0,
+    timeout: float = 10.0,
+    while_idle: bool = True,
+) -> KeepAlive:
+    """One whose peer is ready, and has a stream open since NOW.
+
+    Args:
+        rtt: The round trip, in seconds.
+    """
+    alive = keep_alive(interval, timeout, while_idle=while_idle)
+    alive.settings_acknowledged(rtt)
+    alive.asked = False
+    return alive
 
 
 def test_silence_for_the_interval_asks_for_a_ping() -> None:
@@ -60,14 +85,14 @@ def test_without_an_interval_nothing_is_ever_asked() -> None:
 
 
 def test_no_second_ping_while_one_is_in_flight() -> None:
-    alive, _ = pinged()
+    alive, _ = suspect()
     assert alive.waiting
-    for second in range(10):
+    for second in range(1, 10):
         assert alive.verdict(NOW + 30 + second, streams=True) is Verdict.WAIT
 
 
 def test_silence_for_the_timeout_after_a_ping_means_dead() -> None:
-    alive, _ = pinged()
+    alive, _ = suspect()
     assert alive.next_timer(streams=True) == NOW + 40
     assert alive.verdict(NOW + 39.99, streams=True) is Verdict.WAIT
     assert alive.verdict(NOW + 40, streams=True) is Verdict.DEAD
@@ -148,7 +173,7 @@ def test_with_while_idle_the_first_stream_needs_no_ping() -> None:
 
 
 def test_a_ping_in_flight_is_judged_although_the_streams_have_ended() -> None:
-    alive, _ = pinged(while_idle=False)
+    alive, _ = suspect(while_idle=False)
     assert alive.next_timer(streams=False) == NOW + 40
     assert alive.verdict(NOW + 40, streams=False) is Verdict.DEAD
 
@@ -171,6 +196,203 @@ def test_a_pause_after_the_ping_gives_the_peer_its_whole_time_again() -> None:
     assert alive.acknowledged(payload, NOW + 209.9)
 
 
+# The early PING.
+
+
+def test_a_second_of_silence_with_a_stream_open_asks_early() -> None:
+    alive = at_work()
+    assert alive.next_timer(streams=False) == NOW + 30
+    assert alive.next_timer(streams=True) == NOW + 1
+    assert alive.verdict(NOW + 0.99, streams=True) is Verdict.WAIT
+    assert alive.verdict(NOW + 1, streams=True) is Verdict.PING
+
+
+def test_four_round_trips_of_silence_are_needed_where_that_is_more() -> None:
+    assert at_work(0.24).next_timer(streams=True) == NOW + 1
+    assert at_work(0.5).next_timer(streams=True) == NOW + 2
+
+
+def test_the_silence_counts_from_the_first_stream_and_from_the_last_byte() -> None:
+    alive = at_work()
+    alive.busy_since = NOW + 5
+    assert alive.next_timer(streams=True) == NOW + 6
+    alive.received(NOW + 5.5)
+    assert alive.next_timer(streams=True) == NOW + 6.5
+
+
+def test_a_second_early_ping_needs_headers_or_data_in_between() -> None:
+    alive = at_work()
+    assert alive.verdict(NOW + 1, streams=True) is Verdict.PING
+    payload = alive.ping(NOW + 1)
+    alive.received(NOW + 1.1)
+    assert alive.acknowledged(payload, NOW + 1.1)
+    assert alive.next_timer(streams=True) == NOW + 31.1
+    assert not alive.stream_cancelled(NOW + 2)
+    alive.received(NOW + 3)
+    alive.asked = False
+    assert alive.next_timer(streams=True) == NOW + 4
+
+
+def test_a_ping_of_the_interval_is_not_counted_as_an_early_one() -> None:
+    alive = at_work()
+    assert alive.verdict(NOW + 30, streams=False) is Verdict.PING
+    payload = alive.ping(NOW + 30)
+    alive.received(NOW + 30)
+    assert alive.acknowledged(payload, NOW + 30)
+    alive.busy_since = NOW + 31
+    assert alive.next_timer(streams=True) == NOW + 32
+
+
+def test_an_interval_of_less_than_a_second_comes_first() -> None:
+    alive = at_work(interval=0.5)
+    assert alive.next_timer(streams=True) == NOW + 0.5
+    assert alive.verdict(NOW + 0.5, streams=True) is Verdict.PING
+    assert not alive.asked
+
+
+def test_a_peer_that_was_never_heard_is_not_asked_early() -> None:
+    alive = keep_alive()
+    assert alive.next_timer(streams=True) == NOW + 30
+    assert not alive.stream_cancelled(NOW + 1)
+
+
+def test_an_early_ping_never_brings_death_forward() -> None:
+    alive = at_work()
+    assert alive.verdict(NOW + 1, streams=True) is Verdict.PING
+    alive.ping(NOW + 1)
+    assert alive.verdict(NOW + 1.25, streams=True) is Verdict.SUSPECT
+    assert alive.next_timer(streams=True) == NOW + 40
+    assert alive.verdict(NOW + 39.99, streams=True) is Verdict.WAIT
+    assert alive.verdict(NOW + 40, streams=True) is Verdict.DEAD
+
+
+def test_without_an_interval_nothing_is_asked_early() -> None:
+    alive = at_work(0.5, interval=None)
+    assert alive.next_timer(streams=True) == inf
+    assert alive.verdict(NOW + 1e9, streams=True) is Verdict.WAIT
+    assert not alive.stream_cancelled(NOW + 1)
+
+
+def test_a_cancel_asks_when_nothing_came_since_the_stream_was_opened() -> None:
+    alive = at_work()
+    assert alive.stream_cancelled(NOW + 0.5)
+    alive.ping(NOW + 0.6)
+    assert not alive.stream_cancelled(NOW + 0.5)
+
+
+def test_a_cancel_asks_nothing_when_a_byte_came_since() -> None:
+    alive = at_work()
+    alive.received(NOW + 1)
+    assert not alive.stream_cancelled(NOW + 0.5)
+    assert not alive.stream_cancelled(NOW + 1)
+    assert alive.stream_cancelled(NOW + 1.5)
+
+
+def test_a_cancel_asks_nothing_while_a_ping_is_in_flight_or_nothing_is_read() -> None:
+    alive = at_work()
+    alive.ping(NOW + 1)
+    assert not alive.stream_cancelled(NOW + 2)
+    alive = at_work()
+    alive.pause()
+    assert not alive.stream_cancelled(NOW + 2)
+    alive.resume(NOW + 3)
+    assert not alive.stream_cancelled(NOW + 2)
+    assert alive.stream_cancelled(NOW + 4)
+
+
+# Suspicion.
+
+
+def test_a_ping_without_a_byte_for_250_ms_makes_the_peer_suspect() -> None:
+    alive, _ = pinged()
+    assert alive.next_timer(streams=True) == NOW + 30.25
+    assert alive.verdict(NOW + 30.24, streams=True) is Verdict.WAIT
+    assert not alive.suspect
+    assert alive.verdict(NOW + 30.25, streams=True) is Verdict.SUSPECT
+    assert alive.suspect
+    assert alive.next_timer(streams=True) == NOW + 40
+
+
+def test_four_smoothed_round_trips_are_waited_for_where_that_is_more() -> None:
+    alive = at_work(0.1)
+    alive.ping(NOW + 30)
+    assert alive.next_timer(streams=True) == NOW + 30.4
+
+
+def test_any_byte_ends_the_suspicion_for_as_long_as_that_ping_is_in_flight() -> None:
+    alive, _ = suspect()
+    alive.received(NOW + 31)
+    assert not alive.suspect
+    assert alive.next_timer(streams=True) == NOW + 41
+    assert alive.verdict(NOW + 40, streams=True) is Verdict.WAIT
+
+
+def test_a_byte_before_the_time_is_up_leaves_no_suspicion() -> None:
+    alive, _ = pinged()
+    alive.received(NOW + 30.1)
+    assert alive.verdict(NOW + 30.25, streams=True) is Verdict.WAIT
+    assert not alive.suspect
+
+
+def test_a_timeout_shorter_than_any_suspicion_kills_at_once() -> None:
+    alive = keep_alive(30.0, 0.1)
+    alive.ping(NOW + 30)
+    assert alive.next_timer(streams=True) == NOW + 30.1
+    assert alive.verdict(NOW + 30.1, streams=True) is Verdict.DEAD
+
+
+def test_silence_while_reading_is_paused_makes_nobody_suspect() -> None:
+    alive, _ = pinged()
+    alive.pause()
+    assert alive.verdict(NOW + 35, streams=True) is Verdict.WAIT
+    alive.resume(NOW + 35)
+    assert alive.verdict(NOW + 36, streams=True) is Verdict.WAIT
+    assert not alive.suspect
+
+
+# The round trip.
+
+
+def ping_pong(alive: KeepAlive, rtt: float) -> None:
+    """Let one PING and its ACK pass."""
+    payload = alive.ping(NOW)
+    assert alive.acknowledged(payload, NOW + rtt)
+
+
+def test_the_round_trip_is_smoothed_as_tcp_does_it() -> None:
+    alive = keep_alive()
+    ping_pong(alive, 1.0)
+    assert alive.srtt == 1.0
+    ping_pong(alive, 2.0)
+    assert (alive.rtt, alive.srtt) == (2.0, 1.125)
+    assert alive.ask_after == 4.5
+
+
+def test_the_ack_of_settings_tells_the_round_trip_until_a_ping_does() -> None:
+    alive = keep_alive()
+    alive.settings_acknowledged(0.5)
+    assert (alive.rtt, alive.srtt) == (None, 0.5)
+    ping_pong(alive, 0.25)
+    assert (alive.rtt, alive.srtt) == (0.25, 0.25)
+    alive.settings_acknowledged(8.0)
+    assert alive.srtt == 0.25
+
+
+@given(st.lists(st.floats(0, 100), min_size=1))
+def test_the_smoothed_round_trip_lies_between_the_extremes(samples: list[float]) -> None:
+    alive = keep_alive()
+    seen = []
+    for sample in samples:
+        ping_pong(alive, sample)
+        assert alive.rtt is not None
+        seen.append(alive.rtt)
+    assert min(seen) - 1e-9 <= alive.srtt <= max(seen) + 1e-9
+    assert alive.ask_after == max(ASK_AFTER, 4 * alive.srtt)
+
+
+# Both together.
+
+
 def test_a_slow_peer_lives_for_ten_minutes() -> None:
     alive = keep_alive()
     now, pings = NOW, 0
@@ -180,7 +402,7 @@ def test_a_slow_peer_lives_for_ten_minutes() -> None:
         payload = alive.ping(now)
         pings += 1
         now += 5
-        assert alive.verdict(now, streams=True) is Verdict.WAIT
+        assert alive.verdict(now, streams=True) is not Verdict.DEAD
         alive.received(now)
         assert alive.acknowledged(payload, now)
     assert pings == 18
@@ -191,11 +413,13 @@ def test_a_slow_peer_lives_for_ten_minutes() -> None:
     timeout=st.integers(1, 100),
     jitter=st.floats(0, 1),
     gaps=st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=50),
+    early=st.booleans(),
 )
 def test_dead_is_said_only_after_a_ping_and_a_whole_timeout_of_silence(
-    interval: int, timeout: int, jitter: float, gaps: list[tuple[int, bool]]
+    interval: int, timeout: int, jitter: float, gaps: list[tuple[int, bool]], early: bool
 ) -> None:
     alive = keep_alive(interval, timeout, jitter=jitter)
+    alive.asked = not early
     now = last = NOW
     asked: float | None = None
     for gap, bytes_come in gaps:
@@ -203,16 +427,22 @@ def test_dead_is_said_only_after_a_ping_and_a_whole_timeout_of_silence(
         if bytes_come:
             last = now
             alive.received(now)
+            alive.asked = not early
             continue
         match alive.verdict(now, streams=True):
             case Verdict.PING:
-                assert now - last >= interval
+                assert now - last >= (ASK_AFTER if early else interval)
                 asked = now
                 alive.ping(now)
             case Verdict.DEAD:
                 assert asked is not None
                 assert asked >= last
                 assert now - asked >= timeout
+                assert now - last >= interval + timeout
                 return
+            case Verdict.SUSPECT:
+                assert asked is not None
+                assert asked >= last
+                assert now - asked >= SUSPECT_AFTER
             case Verdict.WAIT:
                 assert alive.next_timer(streams=True) > now
