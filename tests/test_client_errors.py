@@ -176,7 +176,7 @@ async def test_a_peer_that_speaks_http1_is_told_apart(said: bytes, line: str) ->
 
 
 async def test_a_peer_that_answers_no_ping_is_left_at_once() -> None:
-    config = patient(keep_alive_interval=0.05, keep_alive_timeout=0.05)
+    config = patient(keep_alive_interval=0.1, keep_alive_timeout=0.1)
     async with scripted_peer(shake) as peer, HttpRequestClient(config) as client:
         tasks = [asyncio.create_task(client.request("GET", peer.url())) for _ in range(2)]
         connection = await greeted(peer)
@@ -197,7 +197,7 @@ async def test_a_peer_that_answers_no_ping_is_left_at_once() -> None:
 
 
 async def test_a_peer_that_answers_pings_is_kept() -> None:
-    config = patient(keep_alive_interval=0.02, keep_alive_timeout=0.5)
+    config = patient(keep_alive_interval=0.02, keep_alive_timeout=5)
     async with scripted_peer(shake) as peer, HttpRequestClient(config) as client:
         task = asyncio.create_task(client.request("GET", peer.url()))
         connection = await greeted(peer)
@@ -213,7 +213,7 @@ async def test_a_peer_that_answers_pings_is_kept() -> None:
 
 
 async def test_an_idle_connection_is_not_asked_where_the_config_says_so() -> None:
-    config = patient(keep_alive_interval=0.02, keep_alive_timeout=0.02, keep_alive_while_idle=False)
+    config = patient(keep_alive_interval=0.02, keep_alive_while_idle=False)
     async with scripted_peer(serve) as peer, HttpRequestClient(config) as client:
         await client.request("GET", peer.url())
         connection = await peer.connection()

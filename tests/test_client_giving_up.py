@@ -228,7 +228,7 @@ async def test_a_body_that_the_peer_does_not_take_is_reset() -> None:
 async def test_a_body_that_the_caller_is_slow_to_make_is_not_reset() -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield b"one"
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         yield b"two"
 
     async def handler(connection: Connection) -> None:
@@ -237,22 +237,22 @@ async def test_a_body_that_the_caller_is_slow_to_make_is_not_reset() -> None:
 
     async with scripted_peer(handler) as peer, HttpRequestClient(patient()) as client:
         url = peer.url()
-        response = await client.request("POST", url, body=slow(), write_timeout=0.05)
+        response = await client.request("POST", url, body=slow(), write_timeout=0.3)
         assert response.body == b"onetwo"
         # Nor does the time for the head of a streamed response run before the body is out.
-        async with client.stream("POST", url, body=slow(), timeout=0.05) as streamed:
+        async with client.stream("POST", url, body=slow(), timeout=0.3) as streamed:
             assert await streamed.aread() == b"onetwo"
 
 
 async def test_a_response_that_nobody_reads_does_not_run_out_of_time() -> None:
     async with scripted_peer(shake) as peer, HttpRequestClient(patient()) as client:
-        context = client.stream("GET", peer.url(), timeout=0.05, read_timeout=0.05)
+        context = client.stream("GET", peer.url(), timeout=0.3, read_timeout=0.3)
         entering = asyncio.create_task(context.__aenter__())
         connection = await greeted(peer)
         request = await connection.recv_request()
         connection.headers(request.stream_id, OK)
         response = await entering
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         connection.data(request.stream_id, b"at last", end_stream=True)
         assert await response.aread() == b"at last"
         await context.__aexit__(None, None, None)

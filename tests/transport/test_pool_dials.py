@@ -104,7 +104,7 @@ async def test_a_connection_that_ends_before_its_settings_is_dialled_again_for_w
 
 async def test_a_listener_that_never_sends_settings_runs_into_the_time_to_connect() -> None:
     listener = Listener()
-    config = patient(connect_timeout=0.1)
+    config = patient(connect_timeout=0.5)
     async with listening(listener), HttpRequestClient(config) as client:
         url = f"http://127.0.0.1:{listener.port}/"
         errors = await asyncio.gather(
