@@ -428,6 +428,23 @@ def test_after_the_response_a_peer_that_takes_nothing_ends_the_upload_with_succe
     assert not link.connection.streams
 
 
+@pytest.mark.parametrize("status", [b"302", b"413", b"503"])
+def test_a_response_that_did_not_work_out_ends_the_upload_at_once(status: bytes) -> None:
+    link = fast_peer()
+    stream = link.open(upload=True, limit=PLENTY)
+    link.upload(stream, bytes(100_000))
+    producer = half(stream).wait()
+    link.flush(10_000)
+    link.feed(ff.headers(1, (b":status", status)), ff.data(1, b"too large"))
+    assert not stream.done
+    link.feed(ff.data(1, end_stream=True))
+    assert succeeded(stream)
+    assert stream.body() == b"too large"
+    assert producer.done()
+    assert kinds(link.sent()) == [(ff.RST_STREAM, 1)]
+    assert not link.connection.has_output
+
+
 def test_after_the_response_a_peer_that_takes_a_little_gets_the_whole_body() -> None:
     link = Link(pairs=((ff.INITIAL_WINDOW, 1000),))
     stream = link.open(CONTENT[:6000])

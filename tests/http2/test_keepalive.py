@@ -44,11 +44,7 @@ def at_work(
     timeout: float = 10.0,
     while_idle: bool = True,
 ) -> KeepAlive:
-    """One whose peer is ready, and has a stream open since NOW.
-
-    Args:
-        rtt: The round trip, in seconds.
-    """
+    """One whose peer is ready ``rtt`` seconds away, and has a stream open since NOW."""
     alive = keep_alive(interval, timeout, while_idle=while_idle)
     alive.settings_acknowledged(rtt)
     alive.asked = False
@@ -307,9 +303,9 @@ def test_a_ping_without_a_byte_for_250_ms_makes_the_peer_suspect() -> None:
     alive, _ = pinged()
     assert alive.next_timer(streams=True) == NOW + 30.25
     assert alive.verdict(NOW + 30.24, streams=True) is Verdict.WAIT
-    assert not alive.suspect
+    before = alive.suspect
     assert alive.verdict(NOW + 30.25, streams=True) is Verdict.SUSPECT
-    assert alive.suspect
+    assert (before, alive.suspect) == (False, True)
     assert alive.next_timer(streams=True) == NOW + 40
 
 

@@ -346,7 +346,7 @@ def test_something_of_a_response_is_a_head_or_a_1xx() -> None:
 
 def stream(**options: float) -> Stream:
     request = Request(ff.request(), **options)  # type: ignore[arg-type]
-    return Stream(1, request, ReceiveWindow(ROOM), Signal, lambda _half, _size: None)
+    return Stream(1, request, ReceiveWindow(ROOM), Signal, lambda _half: None)
 
 
 def uploading(now: float = NOW, **options: float) -> tuple[Stream, SendHalf]:
