@@ -20,6 +20,7 @@ from dynamo_h2.http2.engine import Engine, NotHttp2
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
 from dynamo_h2.http2.flow import GRANT_FRACTION
+from dynamo_h2.http2.frames import FrameType
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
 from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, Stream
 from dynamo_h2.http2.uploads import Uploads
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from dynamo_h2.config import Http2Config
     from dynamo_h2.http2.failures import MakeError
-    from dynamo_h2.http2.flow import ReceiveWindow
     from dynamo_h2.http2.headers import Field
     from dynamo_h2.http2.stream import Future
 
@@ -180,10 +180,12 @@ class Connection:
             stream_id, sent = self._uploads.open(request)
         except ProtocolError as error:
             raise LocalProtocolError(str(error), origin=self.origin, processed=False) from error
+        window = self._engine.stream_window(stream_id)
+        assert window is not None
         stream = Stream(
             stream_id,
             request,
-            cast("ReceiveWindow", self._engine.stream_window(stream_id)),
+            window,
             self._make_future,
             self._grant,
             now,
@@ -429,6 +431,11 @@ class Connection:
         self._window.owed += flow_length
         self._grant_connection()
 
+    def on_late(self, frame_type: int) -> None:
+        """A frame that says nothing new of a stream that is gone; a field block has cost more."""
+        kind = Idle.IGNORED if frame_type == FrameType.HEADERS else Idle.LATE
+        self._flood.count(kind, self.now)
+
     def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
         """The trailers of a response, which end it."""
         if self._keep_alive.asked:
@@ -456,6 +463,7 @@ class Connection:
 
     def on_window_update(self, stream_id: int) -> None:
         """The peer takes more."""
+        self._flood.count(Idle.CREDIT, self.now)
         if stream_id:
             stream = self.streams.get(stream_id)
             if stream is not None:

@@ -188,6 +188,7 @@ class Engine(Outbound):
         stream = self._stream_of(header)
         if stream is None:
             self._check_not_ended(header)
+            self._receiver.on_late(header.type)
             return
         if fields is None:
             raise StreamError(f"header list of over {self.decoder.max_header_list_size} bytes")
@@ -204,10 +205,12 @@ class Engine(Outbound):
     def _on_rst_stream(self, header: FrameHeader, body: bytes) -> None:
         """Handle RST_STREAM (RFC 9113 §6.4); on a closed stream it says nothing new."""
         stream = self._stream_of(header)
-        if stream is not None:
-            stream.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
-            self._forget_if_closed(stream)
-            self._receiver.on_reset(header.stream_id, frames.parse_u32(body))
+        if stream is None:
+            self._receiver.on_late(header.type)
+            return
+        stream.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
+        self._forget_if_closed(stream)
+        self._receiver.on_reset(header.stream_id, frames.parse_u32(body))
 
     def _on_settings(self, header: FrameHeader, body: bytes) -> None:
         """Handle SETTINGS (RFC 9113 §6.5): apply the values in order, one by one, and say so."""
@@ -271,6 +274,7 @@ class Engine(Outbound):
         if header.stream_id:
             stream = self._stream_of(header)
             if stream is None:
+                self._receiver.on_late(header.type)
                 return
             stream.raise_send_window(increment)
         elif increment:

@@ -3,7 +3,8 @@
 The algorithm:
 
 1. Frames that move no request forward are counted by kind: PING, SETTINGS, GOAWAY, DATA without a
-   byte, frames that are ignored, and frames for streams that are gone.
+   byte, frames that are ignored, and frames for streams that are gone. WINDOW_UPDATE may move one
+   forward, or be one of a million that do not.
 2. Each kind has a bucket that holds one second's allowance and refills at that rate, so a burst is
    fine and a steady stream above the rate is not.
 3. An empty bucket ends the connection with ENHANCE_YOUR_CALM: answering would only feed the peer.
@@ -26,14 +27,16 @@ class Idle(IntEnum):
     IGNORED = 3
     LATE = 4
     GOAWAY = 5
+    CREDIT = 6
 
 
 # Frames per second and burst of each kind, far above what servers do: keep-alive and BDP probes
 # send a few PINGs per second; SETTINGS change at most with the load; an empty DATA frame usually
 # ends a stream; PRIORITY and extension frames come per stream; after a storm of cancels, whole
 # windows of late frames arrive at once; a shutdown takes two GOAWAYs, each of which is held against
-# every stream.
-ALLOWANCE = (1_000, 100, 1_000, 10_000, 200_000, 100)
+# every stream. A server that gives credit for each DATA frame of 16 KiB, twice, and takes 800 MB in
+# a second, needs 100,000 WINDOW_UPDATEs for that.
+ALLOWANCE = (1_000, 100, 1_000, 10_000, 200_000, 100, 100_000)
 
 # Informational responses for one request: 100-continue, early hints and progress reports (102) are
 # few; nobody waits for a hundred.

@@ -37,6 +37,9 @@ class Receiver(Protocol):
     def on_late_data(self, flow_length: int) -> None:
         """DATA arrived that nobody wants: that many bytes of connection credit are owed."""
 
+    def on_late(self, frame_type: int) -> None:
+        """HEADERS, RST_STREAM or WINDOW_UPDATE arrived for a stream that is gone."""
+
     def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
         """Trailers arrived, and with them the end of the response."""
 

@@ -113,6 +113,9 @@ class Watcher:
     def on_late_data(self, flow_length: int) -> None:
         self._note_flow(("late_data", flow_length), 0, flow_length)
 
+    def on_late(self, frame_type: int) -> None:
+        """Not noted: it changes nothing, and is only counted."""
+
     def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
         self._note(("trailers", stream_id, fields), stream_id)
 
@@ -139,14 +142,17 @@ class Watcher:
 
 
 def joined(calls: list[Event]) -> list[Event]:
-    """Join adjacent DATA of one stream, and adjacent DATA that nobody wants."""
+    """Join adjacent DATA of one stream, and adjacent DATA that nobody wants.
+
+    DATA of no length is a frame by itself: no part of a frame is empty.
+    """
     out: list[Event] = []
     for call in calls:
         last = out[-1] if out else ("",)
-        if call[0] == last[0] == "data" and call[1] == last[1] and not last[4]:
+        if call[:2] == last[:2] and call[0] == "data" and call[3] and last[3] and not last[4]:
             both = _sum(last[2], call[2]), _sum(last[3], call[3])
             out[-1] = ("data", call[1], *both, call[4])
-        elif call[0] == last[0] == "late_data":
+        elif call[0] == last[0] == "late_data" and call[1] and last[1]:
             out[-1] = ("late_data", _sum(last[1], call[1]))
         else:
             out.append(call)

@@ -196,6 +196,9 @@ class Recorder:
     def on_late_data(self, flow_length: int) -> None:
         self.calls.append(("late_data", flow_length))
 
+    def on_late(self, frame_type: int) -> None:
+        self.calls.append(("late", frame_type))
+
     def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
         self.calls.append(("trailers", stream_id, fields))
 

@@ -19,6 +19,8 @@ from tests.http2.test_connection import answer
 pytestmark = pytest.mark.usefixtures("each_engine")
 
 BATCH = 50
+# For kinds of which so many are let pass that reads of a few frames would take too long.
+LARGE_BATCH = 1_000
 
 FLOODS: dict[str, tuple[Idle, bytes]] = {
     "ping": (Idle.PING, ff.ping()),
@@ -30,26 +32,34 @@ FLOODS: dict[str, tuple[Idle, bytes]] = {
     "unknown type": (Idle.IGNORED, ff.frame(0xEE, 0, 0, b"what is this")),
     "altsvc": (Idle.IGNORED, ff.frame(ff.ALTSVC, 0, 0, bytes(2))),
     "ping ack": (Idle.IGNORED, ff.ping(ack=True)),
+    "reset of a closed stream": (Idle.LATE, ff.rst(3)),
+    "head for a closed stream": (Idle.IGNORED, ff.headers(3, ff.OK)),
+    "credit": (Idle.CREDIT, ff.window_update(1, 1)),
+    "credit of the connection": (Idle.CREDIT, ff.window_update(0, 1)),
     "goaway": (Idle.GOAWAY, ff.goaway(2**31 - 1)),
 }
 
 
 def begun() -> Link:
-    """A link with a response under way on stream 1."""
+    """A link with a response under way on stream 1, and stream 3 cancelled."""
     link = Link()
     link.open(limit=PLENTY)
+    cancelled = link.open()
     link.feed(ff.headers(1, ff.OK))
+    link.flush()
+    link.connection.cancel(cancelled, link.now)
     link.flush()
     return link
 
 
 def flood(link: Link, frame: bytes, count: int, gap: float = 0.0) -> None:
     """Let that many frames arrive, in batches, ``gap`` seconds apart."""
-    for _ in range(count // BATCH):
-        link.feed(frame * BATCH)
+    at_once = BATCH if count < LARGE_BATCH * BATCH else LARGE_BATCH
+    for _ in range(count // at_once):
+        link.feed(frame * at_once)
         link.flush()
         link.wait(gap)
-    link.feed(frame * (count % BATCH))
+    link.feed(frame * (count % at_once))
 
 
 @pytest.mark.parametrize("name", FLOODS)

@@ -238,7 +238,7 @@ def test_what_we_do_not_know_is_ignored() -> None:
         frame(0xEE, 0xFF, 0, b"anything"),
         frame(0xEE, 0xFF, 77, b"anything"),
         frame(ALTSVC, 0, 0, b""),
-        settings((0x77, 1), (9, 1)),
+        settings((0x77, 1), (9, 0)),
     )
     assert calls == [("other", 0xEE), ("other", 0xEE), ("other", ALTSVC), ("settings", 65_535)]
     assert 0x77 not in rig.engine.remote_settings

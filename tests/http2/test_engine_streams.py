@@ -24,6 +24,7 @@ from tests.http2.frame_factory import (
     RST_STREAM,
     SETTINGS,
     STREAM_CLOSED,
+    WINDOW_UPDATE,
     Recorder,
     Rig,
     continuation,
@@ -166,14 +167,16 @@ def test_what_comes_after_the_end_costs_the_stream_while_we_still_send(late: byt
     rig.feed(headers(1, OK, end_stream=True))
     rig.sent()
     assert rig.stream_error(late) == STREAM_CLOSED
-    assert rig.feed(late) == ([("late_data", 3)] if late == data(1, b"abc") else [])
+    told = ("late_data", 3) if late == data(1, b"abc") else ("late", HEADERS)
+    assert rig.feed(late) == [told]
 
 
 def test_a_reset_after_the_end_is_told_while_we_still_send() -> None:
     rig = Rig(streams=1)
     rig.open("POST", end_stream=False)
     rig.feed(headers(1, OK, end_stream=True), headers(3, OK, end_stream=True))
-    assert rig.feed(rst(1, NO_ERROR), rst(3, NO_ERROR)) == [("reset", 3, NO_ERROR)]
+    calls = rig.feed(rst(1, NO_ERROR), rst(3, NO_ERROR))
+    assert calls == [("late", RST_STREAM), ("reset", 3, NO_ERROR)]
     assert rig.engine.open_streams == 0
 
 
@@ -181,7 +184,13 @@ def test_frames_after_a_reset_of_the_peer_are_ignored() -> None:
     rig = Rig(streams=1)
     assert rig.feed(
         rst(1, 0xDEADBEEF), headers(1, OK), data(1, b"abc"), rst(1), window_update(1, 0)
-    ) == [("reset", 1, 0xDEADBEEF), ("late_data", 3)]
+    ) == [
+        ("reset", 1, 0xDEADBEEF),
+        ("late", HEADERS),
+        ("late_data", 3),
+        ("late", RST_STREAM),
+        ("late", WINDOW_UPDATE),
+    ]
     assert rig.sent() == []
 
 

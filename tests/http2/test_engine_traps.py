@@ -73,7 +73,7 @@ def test_late_frames_on_a_stream_that_we_reset_are_not_answered() -> None:
     rig = Rig(streams=2)
     rig.engine.reset(1, NO_ERROR)
     rig.sent()
-    assert rig.feed(*late) == [("late_data", 4), ("late_data", 5)]
+    assert rig.feed(*late) == [("late_data", 4), ("late", HEADERS), ("late_data", 5)]
     assert rig.sent() == []
 
 
@@ -85,7 +85,7 @@ def test_late_header_blocks_still_reach_the_decoder() -> None:
     rig = Rig(streams=2)
     rig.engine.reset(1, NO_ERROR)
     calls = rig.feed(frame(HEADERS, END_HEADERS, 1, late), frame(HEADERS, END_HEADERS, 3, next_one))
-    assert calls == [("head", 3, 200, [(b"x-first", b"1")], False)]
+    assert calls == [("late", HEADERS), ("head", 3, 200, [(b"x-first", b"1")], False)]
 
 
 def test_late_data_counts_against_the_connection_window() -> None:
