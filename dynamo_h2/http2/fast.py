@@ -68,9 +68,11 @@ JOIN_LIMIT: Final = 8_192
 # Heads that are kept encoded for each connection; past it all are encoded anew.
 MAX_BLOCKS: Final = 1_024
 
-# Payloads up to this size (bytes) are copied out of the read that brought them; a view of a larger
-# one keeps the read alive, but saves a copy.
+# Payloads up to this size (bytes) are copied out of the read that brought them. A view of a larger
+# one saves that, but keeps the whole read alive: it is taken where that is no more than so many
+# times as long, which lets the frames of 64 KiB pass that large reads are full of.
 COPY_LIMIT: Final = 4_096
+VIEW_PART: Final = 5
 
 
 class _StateMachine(H2StreamStateMachine):
@@ -364,7 +366,7 @@ class FastEngine(Engine):
         if flags:
             self._end(stream)
         end = start + length
-        piece = data[start:end] if length <= COPY_LIMIT else memoryview(data)[start:end]
+        piece = data[start:end] if length <= COPY_LIMIT else _piece(data, start, end)
         self._receiver.on_data(stream_id, piece, length, bool(flags))
         return True
 
@@ -467,4 +469,7 @@ class FastEngine(Engine):
 
 def _piece(data: bytes, start: int, end: int) -> bytes | memoryview:
     """Cut a payload out of a read: small ones as bytes, large ones without a copy."""
-    return data[start:end] if end - start <= COPY_LIMIT else memoryview(data)[start:end]
+    size = end - start
+    if size <= COPY_LIMIT or size * VIEW_PART < len(data):
+        return data[start:end]
+    return memoryview(data)[start:end]

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 # none of it for this long (seconds), it has lost interest, and the upload ends without an error.
 EARLY_RESPONSE_GRACE = 1.0
 
+# An unread body may lie in this many pieces, and in more where they are longer than this on average
+# (bytes). Each piece takes some sixty bytes besides its own, and a peer may make them of one byte;
+# that they are joined no sooner keeps the copying at so many bytes for each piece.
+FEW_PIECES = 1_024
+SMALL_PIECE = 2_048
+
 
 class Need(IntEnum):
     """What a waiter waits for; each includes those below it."""
@@ -266,8 +272,8 @@ class ReceiveHalf:
         self.window = window
         self.limit = limit
         self.status = 0
-        self.fields: list[Field] = []
-        self.trailers: list[Field] = []
+        self.fields: Sequence[Field] = ()
+        self.trailers: Sequence[Field] = ()
         self.informational = 0
         self.unread = 0
         self.ended = False
@@ -292,14 +298,25 @@ class ReceiveHalf:
 
     def feed_data(self, data: bytes | memoryview, now: float) -> None:
         """Take a piece of the body."""
-        self._chunks.append(data)
+        chunks = self._chunks
+        chunks.append(data)
         self.unread += len(data)
         self.last_read = now
+        if len(chunks) > FEW_PIECES:
+            self._join_small()
         waiter = self._waiter
         if waiter is not None and self._need is Need.DATA:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _join_small(self) -> None:
+        """Make one piece of many small ones."""
+        chunks = self._chunks
+        if len(chunks) * SMALL_PIECE > self.unread:
+            joined = b"".join(chunks)
+            chunks.clear()
+            chunks.append(joined)
 
     def feed_end(self) -> None:
         """Note that the response is complete."""
@@ -381,6 +398,8 @@ class ReceiveHalf:
     def body(self) -> bytes:
         """Take all that was buffered, as one."""
         chunks = self._chunks
+        if not chunks:
+            return b""
         if len(chunks) == 1:
             return bytes(chunks[0])
         return b"".join(chunks)
@@ -430,8 +449,9 @@ class Stream(ReceiveHalf):
     def due(self) -> float:
         """When the first of its time limits passes, in seconds; infinite for none."""
         when = self.deadline
-        if self.uploading and self.send is not None:
-            when = min(when, self._upload_due(self.send))
+        send = self.send
+        if send is not None and not send.finished:
+            when = min(when, self._upload_due(send))
         if self.status and not self.ended and (self.limit is not None or self.waiting()):
             when = min(when, self.last_read + self.request.read_timeout)
         return when

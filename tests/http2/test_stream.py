@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from dynamo_h2.http2.flow import ReceiveWindow
 from dynamo_h2.http2.stream import (
     EARLY_RESPONSE_GRACE,
+    FEW_PIECES,
+    SMALL_PIECE,
     Expired,
     Need,
     ReceiveHalf,
@@ -324,6 +326,26 @@ def test_a_buffered_body_is_joined() -> None:
     reader.half.feed_data(b"def", NOW)
     assert reader.half.body() == b"abcdef"
     assert reader.credit == []
+
+
+def test_a_body_of_tiny_pieces_is_kept_in_few() -> None:
+    half = Reader(limit=1_000_000).half
+    most = 0
+    for number in range(20_000):
+        half.feed_data(b"%05d" % number, NOW)
+        most = max(most, len(half._chunks))
+    assert most <= FEW_PIECES + 1
+    assert half.unread == 100_000
+    assert half.body() == b"".join(b"%05d" % number for number in range(20_000))
+
+
+def test_long_pieces_are_not_copied_however_many_there_are() -> None:
+    half = Reader().half
+    piece = bytes(SMALL_PIECE)
+    for _ in range(2 * FEW_PIECES):
+        half.feed_data(piece, NOW)
+    assert half.read() is piece
+    assert len(half._chunks) == 2 * FEW_PIECES - 1
 
 
 def test_what_is_dropped_cannot_be_read_and_gives_no_credit() -> None:
