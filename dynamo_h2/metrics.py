@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Counters", "Stats"]
 
@@ -25,6 +29,8 @@ class Stats:
             before the first.
         connections_opened: Connections made since the client began.
         connections_closed: Connections ended since then, for whatever reason.
+        keep_alive_intervals: The intervals (seconds) of origins that asked for calm, by origin: to
+            them PINGs go out less often than ``keep_alive_interval`` says.
     """
 
     requests_sent: int
@@ -39,6 +45,7 @@ class Stats:
     average_latency: float
     connections_opened: int
     connections_closed: int
+    keep_alive_intervals: Mapping[str, float] = field(hash=False)
 
 
 class Counters:
@@ -88,7 +95,12 @@ class Counters:
         self.latency_count += 1
 
     def snapshot(
-        self, *, connections_active: int, connections_idle: int, streams_in_flight: int
+        self,
+        *,
+        connections_active: int,
+        connections_idle: int,
+        streams_in_flight: int,
+        keep_alive_intervals: Mapping[str, float] | None = None,
     ) -> Stats:
         """Freeze the counts, together with what only the pool can tell.
 
@@ -96,6 +108,7 @@ class Counters:
             connections_active: Open connections with at least one stream.
             connections_idle: Open connections without a stream.
             streams_in_flight: Streams that are open now.
+            keep_alive_intervals: Those that differ from the configuration; None for none.
         """
         return Stats(
             requests_sent=self.requests,
@@ -110,4 +123,5 @@ class Counters:
             average_latency=self.latency_total / max(1, self.latency_count),
             connections_opened=self.connections_opened,
             connections_closed=self.connections_closed,
+            keep_alive_intervals=keep_alive_intervals or {},
         )

@@ -22,7 +22,7 @@ ORDER = (
     *("http2.stream", "http2.failures", "http2.uploads", "http2.connection"),
     # asyncio
     *("transport.sockets", "transport.retry", "transport.protocol", "transport.connect"),
-    "transport.pool",
+    *("transport.calm", "transport.pool"),
     # the front door
     *("sse", "response", "routes", "exchange", "client"),
     # what stands on the client

@@ -13,6 +13,9 @@ The rules for one host:
 7. A request that was refused avoids the connection that refused it, as long as there may be others.
 8. How many streams the host takes is remembered: no more are written ahead on its next connection.
 9. A dial that fails fails all who wait: each gets an error of its own.
+10. A suspect connection, whose peer owes us a sign of life, is left alone as long as another is
+    there, or may be dialled: requests wait for that one's SETTINGS. When the dial fails, or there
+    may be no other, the suspect one has to do. A single byte from its peer makes it good again.
 """
 
 from __future__ import annotations
@@ -35,10 +38,13 @@ from dynamo_h2.errors import (
     TransportError,
 )
 from dynamo_h2.http2.connection import State
+from dynamo_h2.transport.calm import KeepAliveIntervals
 from dynamo_h2.transport.connect import dial_may_be_retried
 from dynamo_h2.transport.protocol import CLOSE_TIMEOUT, ClientProtocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dynamo_h2.call import Times
     from dynamo_h2.config import Http2Config
     from dynamo_h2.http2.stream import Request, Stream
@@ -90,6 +96,7 @@ class HostPool:
         self.failed = False
         self.forgotten = False
         self.connections: list[ClientProtocol] = []
+        self._suspects: list[ClientProtocol] = []
         self._pool = pool
         self._config = pool.config
         self._loop = pool.loop
@@ -195,7 +202,9 @@ class HostPool:
 
     def _give_up(self, waiter: asyncio.Future[ClientProtocol], kind: type[TransportError]) -> None:
         if not waiter.done():
-            state = "no connection yet" if not self.connections else "every stream is taken"
+            state = "every stream is taken"
+            if len(self._suspects) == len(self.connections):
+                state = "no sign of life" if self._suspects else "no connection yet"
             waiter.set_exception(
                 kind(f"waited for {self.name}: {state}", origin=self.name, processed=False)
             )
@@ -213,14 +222,35 @@ class HostPool:
         """The least loaded connection with a free slot."""
         best: ClientProtocol | None = None
         least = inf  # of the loads
-        for protocol in self.connections:
+        for protocol in self._trusted() if self._suspects else self.connections:
             connection = protocol.connection
             load = len(connection.streams) + protocol.reserved
             if load < least and load < connection.capacity and protocol is not avoid:
                 best, least = protocol, load
-        if best is None and avoid in self.connections and not self._may_grow():
+        return self._make_do(avoid) if best is None else best
+
+    def _trusted(self) -> list[ClientProtocol]:
+        """While some are suspect: those whose peers are known to be there."""
+        known = [each for each in self.connections if each.connection.ready]
+        return [each for each in known if each not in self._suspects]
+
+    def _make_do(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
+        """What is left when no good connection has a free slot, and none can be had."""
+        if self._suspects and not self._awaits_another():
+            best = _least_loaded(each for each in self._suspects if each is not avoid)
+            if best is not None:
+                return best
+        if avoid in self.connections and not self._may_grow():
             return self._choose(None)
-        return best
+        return None
+
+    def _awaits_another(self) -> bool:
+        """Whether a connection is on its way, or may be dialled."""
+        return (
+            self.dial is not None
+            or self._may_grow()
+            or not all(each.connection.ready or each in self._suspects for each in self.connections)
+        )
 
     def _serve(self) -> None:
         """Hand free slots to those who wait, first come first served."""
@@ -237,6 +267,17 @@ class HostPool:
             protocol.reserved += 1
             waiters.popleft()
             waiter.set_result(protocol)
+
+    def _serve_from_suspects(self) -> None:
+        """Hand out what suspect connections have: there is nothing better."""
+        while self._waiters:
+            protocol = _least_loaded(self._suspects)
+            if protocol is None:
+                return
+            waiter, _ = self._waiters.popleft()
+            if not waiter.done():
+                protocol.reserved += 1
+                waiter.set_result(protocol)
 
     def _settle(self) -> None:
         """Hand out what has become free, and let go of idle connections that are too many."""
@@ -304,7 +345,7 @@ class HostPool:
         settings_due = inf if timeout is None else monotonic() + timeout
         make = partial(
             ClientProtocol,
-            self._config,
+            self._pool.intervals.config_for(self.name),
             self.name,
             on_state=self._state,
             counters=self._pool.counters,
@@ -346,26 +387,40 @@ class HostPool:
     def _dial_failed(self, error: TransportError) -> None:
         self._failures = 0
         self.failed = True
+        self._serve_from_suspects()
         self._fail_waiters(error)
 
     # What connections report.
 
     def _state(self, protocol: ClientProtocol, state: State) -> None:
         if state is State.FREED:
-            if self._waiters or not protocol.load:
+            if self._waiters or not (protocol.connection.streams or protocol.reserved):
                 self._settle()
         elif state is State.READY:
             self._failures = 0
             self.failed = False
             self._capacity = protocol.connection.capacity
             self._settle()
+        elif state is State.SUSPECT:
+            if protocol in self.connections:
+                self._suspects.append(protocol)
+        elif state is State.TRUSTED:
+            self._trust(protocol)
+            self._settle()
+        elif state is State.CALM_DOWN:
+            self._pool.intervals.lengthen(self.name, protocol.connection.keep_alive_interval)
         else:
             self._remove(protocol)
+
+    def _trust(self, protocol: ClientProtocol) -> None:
+        if protocol in self._suspects:
+            self._suspects.remove(protocol)
 
     def _remove(self, protocol: ClientProtocol) -> None:
         if protocol not in self.connections:
             return
         self.connections.remove(protocol)
+        self._trust(protocol)
         if protocol.connection.closed and not protocol.connection.ready:
             error = self._failure(protocol)
             if self._failures >= self._config.connect_retries or not dial_may_be_retried(error):
@@ -373,6 +428,11 @@ class HostPool:
                 return
             self._failures += 1
         self._serve()
+
+
+def _least_loaded(protocols: Iterable[ClientProtocol]) -> ClientProtocol | None:
+    free = [each for each in protocols if each.load < each.connection.capacity]
+    return min(free, key=lambda each: each.load, default=None)
 
 
 class Pool:
@@ -391,6 +451,7 @@ class Pool:
         self.dials = asyncio.Semaphore(MAX_DIALS)
         self.closed = False
         self.counters = counters
+        self.intervals = KeepAliveIntervals(config)
         self._hosts: dict[HostKey, HostPool] = {}
         self._open: set[ClientProtocol] = set()
 
@@ -431,6 +492,7 @@ class Pool:
             connections_active=sum(1 for load in loads if load),
             connections_idle=sum(1 for load in loads if not load),
             streams_in_flight=sum(loads),
+            keep_alive_intervals=self.intervals.snapshot(),
         )
 
     async def close(self) -> None:

@@ -272,6 +272,11 @@ def _keep_alive_options(config: Http2Config) -> Iterator[tuple[int, int]]:
         "TCP_KEEPINTVL": _whole_seconds(config.keep_alive_timeout / _PROBES),
         "TCP_KEEPCNT": _PROBES,
     }
+    patience = config.keep_alive_interval + config.keep_alive_timeout
+    if config.write_timeout is not None and config.write_timeout <= patience:
+        # Bytes without an ACK end the connection too, and a receive window that stays closed: a
+        # caller who would wait longer for that than we for a sign of life is not overruled.
+        values["TCP_USER_TIMEOUT"] = math.ceil(patience * 1000)
     for name, value in values.items():
         if hasattr(socket, name):
             yield getattr(socket, name), value
