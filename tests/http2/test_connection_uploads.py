@@ -186,6 +186,17 @@ def test_frames_are_never_longer_than_the_quantum() -> None:
     assert body(sent, 1) == CONTENT
 
 
+def test_a_body_up_to_the_first_frame_limit_goes_with_its_head_before_settings() -> None:
+    link = Link(pairs=None)
+    link.open(bytes(16_384))
+    link.open(bytes(16_385))
+    sent = link.sent()
+    assert [frame.kind for frame in sent[:3]] == [ff.HEADERS, ff.DATA, ff.HEADERS]
+    assert ended(sent, 1)
+    assert ended(sent, 3)
+    assert max(len(frame.payload) for frame in sent) == 16_384
+
+
 def test_small_chunks_share_a_frame() -> None:
     link = fast_peer()
     stream = link.open(upload=True)
