@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import gc
 import inspect
 import platform
 import resource
@@ -48,7 +47,6 @@ NEIGHBOUR, VICTIM = 1, 3
 """The streams of the two requests that are in flight when a peer attacks."""
 
 MEMORY = 16 * 1024 * 1024
-"""How much the process may grow in any play, in bytes; the peer's share is in it."""
 
 CPU = 10.0
 """How long any play may compute, in seconds: one is expected, ten are a bug."""
@@ -111,10 +109,14 @@ class Stage:
 
     Args:
         engine: "fast" or "stock".
+
+    Attributes:
+        memory: How much the process may grow in any play, in bytes; the peer's share is in it.
     """
 
     def __init__(self, engine: str) -> None:
         self.engine = engine
+        self.memory = MEMORY
 
     async def play(self, script: Script, call: Call, **config: object) -> Outcome:
         """Let a peer follow a script on its first connection, and behave on all others.
@@ -124,7 +126,7 @@ class Stage:
             call: What is asked of the client.
             config: Fields of the client's configuration.
         """
-        with _bounded():
+        with _bounded(self.memory):
             async with hostile_peer(script) as peer:
                 async with self.client(**config) as client:
                     result = await _result(call(client, peer.url("/")))
@@ -340,13 +342,13 @@ async def _result(call: Awaitable[object]) -> object:
 
 
 @contextlib.contextmanager
-def _bounded() -> Iterator[None]:
+def _bounded(memory: int) -> Iterator[None]:
     """Hold what happens in the block to the limits of every play."""
     _forget_peak()
     peak, cpu = _peak_memory(), time.process_time()
     yield
     assert time.process_time() - cpu < CPU
-    assert _peak_memory() - peak < MEMORY
+    assert _peak_memory() - peak < memory
 
 
 def _forget_peak() -> None:
@@ -354,7 +356,6 @@ def _forget_peak() -> None:
 
     What earlier plays have freed goes back first: growth into it would not show.
     """
-    gc.collect()
     if LINUX:
         with contextlib.suppress(AttributeError):  # a C library without it
             ctypes.CDLL(None).malloc_trim(0)

@@ -27,6 +27,7 @@ from tests.http2.frame_factory import (
     FLOW_CONTROL_ERROR,
     HEADERS,
     INITIAL_WINDOW,
+    NO_ERROR,
     OK,
     PING,
     PROTOCOL_ERROR,
@@ -261,7 +262,9 @@ async def test_a_stream_window_alone_is_not_enough(stage: Stage) -> None:
         stream = await uploading(peer, (INITIAL_WINDOW, LARGEST))
         while sent(peer) < DEFAULT:
             await peer.recv_until(DATA, stream)
+        await settled(peer)
         peer.respond(stream, b"enough")
+        peer.rst(stream, NO_ERROR)
 
     outcome = await stage.play(script, upload)
     assert outcome.response.body == b"enough"
@@ -289,6 +292,7 @@ async def test_credit_byte_by_byte_keeps_an_upload_alive(stage: Stage) -> None:
             peer.window_update(stream, 1)
             await peer.recv_until(DATA, stream)
         peer.respond(stream, b"that will do")
+        peer.rst(stream, NO_ERROR)
 
     outcome = await stage.play(script, upload)
     assert outcome.response.body == b"that will do"
@@ -304,6 +308,7 @@ async def test_an_upload_without_credit_does_not_hold_up_its_neighbours(stage: S
         peer.data(stream, b"not held up", end_stream=True)
         assert not peer.log(DATA, 5)[-1].end_stream
         peer.respond(5, b"enough")
+        peer.rst(5, NO_ERROR)
 
     async def beside(client: HttpRequestClient, url: str) -> Response:
         response, _ = await asyncio.gather(client.request("GET", url), upload(client, url))

@@ -199,13 +199,17 @@ async def test_a_response_without_a_field_ends_its_stream(stage: Stage) -> None:
 
 async def test_a_header_list_longer_than_announced_ends_its_stream(stage: Stage) -> None:
     long = [(b"x-%d" % number, b"v" * 4000) for number in range(17)]
-    await stage.stream_error(lambda peer, stream: peer.headers(stream, [OK, *long]), PROTOCOL_ERROR)
+
+    def attack(peer: Connection, stream: int) -> None:
+        peer.raw(frames.headers(stream, OK, *long))
+
+    await stage.stream_error(attack, PROTOCOL_ERROR)
 
 
 async def test_trailers_longer_than_announced_end_their_stream(stage: Stage) -> None:
     def attack(peer: Connection, stream: int) -> None:
         peer.headers(stream, [OK])
-        peer.headers(stream, [(b"x", b"v" * 65_536)], end_stream=True)
+        peer.raw(frames.headers(stream, (b"x", b"v" * 65_536), end_stream=True))
 
     await stage.stream_error(attack, PROTOCOL_ERROR)
 
