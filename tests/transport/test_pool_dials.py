@@ -18,7 +18,7 @@ from dynamo_h2 import (
 from dynamo_h2.transport.connect import Dialer
 from dynamo_h2.transport.pool import MAX_DIALS
 from dynamo_h2.transport.sockets import AddressInfo
-from tests.behaviours import patient, serve, standstill, turns, until
+from tests.behaviours import healthy, patient, serve, standstill, turns, until
 from tests.behaviours_pool import start
 from tests.http2.frame_factory import HEADERS
 from tests.peers.scripted import Connection, scripted_peer
@@ -149,13 +149,13 @@ class Names:
 
     def __init__(self, infos: Sequence[AddressInfo] | None) -> None:
         self.asked: list[str] = []
-        self._infos = infos
+        self.infos = infos
 
     async def __call__(self, host: str, port: int) -> Sequence[AddressInfo]:
         self.asked.append(host)
-        if self._infos is None:
+        if self.infos is None:
             await asyncio.get_running_loop().create_future()
-        return self._infos or ()
+        return self.infos or ()
 
 
 def with_names(names: Names, **config: object) -> HttpRequestClient:
@@ -184,6 +184,27 @@ async def test_a_name_that_leads_nowhere_is_asked_for_once() -> None:
         with pytest.raises(ConnectError, match="has no address"):
             await client.request("GET", "worker.example:80/")
     assert len(names.asked) == 1
+
+
+async def test_a_host_that_is_back_is_healthy_for_as_long_as_no_dial_fails() -> None:
+    url = "worker.example:80/"
+    async with scripted_peer(serve) as peer:
+        with refusing_port() as port:
+            names = Names([info("127.0.0.1", port)])
+            async with with_names(names) as client:
+                with pytest.raises(ConnectError):
+                    await client.request("GET", url)
+                assert not healthy(client)
+                names.infos = [info("127.0.0.1", peer.port)]
+                await client.request("GET", url)
+                assert healthy(client)
+                (await peer.connection()).close()
+                await until(lambda: client.stats().connections_closed == 1)
+                assert healthy(client)
+                names.infos = [info("127.0.0.1", port)]
+                with pytest.raises(ConnectError):
+                    await client.request("GET", url)
+                assert not healthy(client)
 
 
 async def test_dials_under_way_at_once_are_bounded_over_all_hosts() -> None:
