@@ -202,9 +202,9 @@ class HostPool:
 
     def _give_up(self, waiter: asyncio.Future[ClientProtocol], kind: type[TransportError]) -> None:
         if not waiter.done():
-            state = "every stream is taken"
-            if len(self._suspects) == len(self.connections):
-                state = "no sign of life" if self._suspects else "no connection yet"
+            state = "every stream is taken" if self.connections else "no connection yet"
+            if self._suspects and not self._trusted():
+                state = "no sign of life on its connections"
             waiter.set_exception(
                 kind(f"waited for {self.name}: {state}", origin=self.name, processed=False)
             )

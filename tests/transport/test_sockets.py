@@ -288,6 +288,24 @@ async def test_without_pings_the_kernels_own_keep_alive_times_stay() -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == usual
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the platform has none")
+@pytest.mark.parametrize(
+    ("write_timeout", "kernel"), [(5.0, 26_500), (26.5, 26_500), (26.6, 0), (None, 0)]
+)
+async def test_the_kernel_ends_what_takes_longer_than_keep_alive_where_no_caller_waits_longer(
+    write_timeout: float | None, kernel: int
+) -> None:
+    config = Http2Config(
+        keep_alive_interval=20.5, keep_alive_timeout=6, write_timeout=write_timeout
+    )
+    async with listening(Listener()) as listener:
+        with await connect_tcp(v4(listener.port), config) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == kernel
+        without = config.replace(keep_alive_interval=None)
+        with await connect_tcp(v4(listener.port), without) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
 @pytest.mark.parametrize("scoped", [False, True])
 async def test_the_scope_of_an_ipv6_address_is_kept(scoped: bool) -> None:
     scope = socket.if_nameindex()[0][0] if scoped else 0
