@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from dynamo_h2 import (
+    UNSET,
+    CallOptions,
     ConnectError,
     ConnectTimeout,
     Headers,
     Http2Config,
     HttpRequestClient,
     Overloaded,
+    RequestTimeout,
     StatusError,
+    Timeout,
 )
 from dynamo_h2.transport import pool
 from tests.behaviours import greeted, healthy, patient, serve, shake, until
@@ -44,6 +49,39 @@ def test_a_client_without_requests_needs_no_loop() -> None:
     assert client.is_healthy
     stats = client.stats()
     assert (stats.requests_sent, stats.connections_opened, stats.average_latency) == (0, 0, 0.0)
+
+
+# Time limits of a call
+
+
+async def answer_late(connection: Connection) -> None:
+    await connection.handshake()
+    while True:
+        request = await connection.recv_request()
+        await asyncio.sleep(0.3)
+        connection.respond(request.stream_id)
+
+
+@pytest.mark.parametrize("limit", [0.05, timedelta(milliseconds=50), UNSET], ids=str)
+async def test_a_time_limit_is_seconds_or_a_timedelta_or_that_of_the_config(limit: Timeout) -> None:
+    config = patient(request_timeout=0.05 if limit is UNSET else 30)
+    async with scripted_peer(answer_late) as peer, HttpRequestClient(config) as client:
+        with pytest.raises(RequestTimeout):
+            await client.request("GET", peer.url(), timeout=limit)
+        with pytest.raises(RequestTimeout):
+            await client.send_request(peer.url(), b"", timeout=limit)
+        with pytest.raises(RequestTimeout):
+            async with client.stream("GET", peer.url(), timeout=limit):
+                pass
+
+
+async def test_a_time_limit_of_none_is_no_limit_whatever_the_config_says() -> None:
+    config = Http2Config(request_timeout=0.05, read_timeout=0.05, pool_timeout=0.05)
+    limits = CallOptions(timeout=None, read_timeout=None, write_timeout=None, pool_timeout=None)
+    async with scripted_peer(answer_late) as peer, HttpRequestClient(config) as client:
+        assert (await client.request("GET", peer.url(), **limits)).status == 200
+        async with client.stream("GET", peer.url(), **limits) as response:
+            assert await response.aread() == b""
 
 
 # Interim responses

@@ -94,6 +94,22 @@ async def test_a_response_that_was_left_cannot_be_read_any_more() -> None:
             await response.aread()
 
 
+async def test_a_stream_is_entered_once() -> None:
+    """A second time would send the request again, and without its body."""
+    async with scripted_peer(shake) as peer, HttpRequestClient(patient()) as client:
+        context = client.stream("POST", peer.url(), body=b"payload")
+        entering = asyncio.create_task(context.__aenter__())
+        connection = await greeted(peer)
+        connection.respond((await connection.recv_request()).stream_id)
+        await (await entering).aread()
+        with pytest.raises(RuntimeError, match="entered once"):
+            await context.__aenter__()
+        await context.__aexit__(None, None, None)
+        with pytest.raises(RuntimeError, match="entered once"):
+            await context.__aenter__()
+        assert client.stats().requests_sent == 1
+
+
 @pytest.mark.parametrize("answered", [False, True], ids=["before the head", "after the head"])
 async def test_cancelling_a_request_resets_its_stream(answered: bool) -> None:
     async with scripted_peer(shake) as peer, HttpRequestClient(patient()) as client:
