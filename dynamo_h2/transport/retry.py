@@ -12,7 +12,19 @@ request is idempotent, and this library does not guess.
 
 from __future__ import annotations
 
-from dynamo_h2.errors import ClientClosed, ConnectError, TransportError
+from dynamo_h2.errors import (
+    ClientClosed,
+    ConnectError,
+    PoolTimeout,
+    ReadTimeout,
+    RequestTimeout,
+    TransportError,
+    WriteTimeout,
+)
+
+# Dials have retries of their own; a closed client and a time limit of the request end everything.
+# A connection that did not answer a PING is lost as any other: who was never written to it goes on.
+_FINAL = (ClientClosed, ConnectError, PoolTimeout, ReadTimeout, RequestTimeout, WriteTimeout)
 
 
 def may_retry(
@@ -37,8 +49,7 @@ def may_retry(
     return (
         isinstance(error, TransportError)
         and error.processed is False
-        # Dials have retries of their own; a closed client and a time limit end everything.
-        and not isinstance(error, (ClientClosed, ConnectError, TimeoutError))
+        and not isinstance(error, _FINAL)
         and replayable
         and retries < max_retries
         and now < deadline

@@ -56,6 +56,7 @@ def retried(
     [
         REFUSED,
         ConnectionLost("lost before it was written", processed=False),
+        KeepAliveTimeout("dead before it was written", processed=False),
         RemoteProtocolError("broken before it was written", code=1, processed=False),
     ],
     ids=lambda error: type(error).__name__,
@@ -75,8 +76,7 @@ def test_what_the_peer_may_have_processed_is_never_sent_again(
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [RequestTimeout, ReadTimeout, WriteTimeout, PoolTimeout, KeepAliveTimeout, ConnectTimeout],
+    "kind", [RequestTimeout, ReadTimeout, WriteTimeout, PoolTimeout, ConnectTimeout]
 )
 def test_a_time_limit_that_passed_ends_the_request(kind: type[TransportError]) -> None:
     assert not retried(kind("late", processed=False))
