@@ -10,7 +10,7 @@ from hpack.hpack import encode_integer
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
-__all__ = ["COMMON", "block", "literal", "size_update"]
+__all__ = ["COMMON", "announced", "block", "literal", "size_update"]
 
 # How a literal begins: without indexing, with indexing, never indexed.
 PLAIN: Final = 0x00
@@ -105,6 +105,20 @@ _UPDATES: Final[Sequence[bytes]] = tuple(
     + [size_update(0) + size_update(size) for size in (200, 4096)]
     + [size_update(5000), size_update(0) * 3]
 )
+
+
+_LENGTHS: Final = (
+    (literal(_CONTENT_LENGTH, b"5"), 5),
+    (literal(_CONTENT_LENGTH, b"40"), 40),
+    (literal(_CONTENT_LENGTH, b"0"), 0),
+    (b"\x89", 0),
+    (b"\x8b", 0),
+)
+
+
+def announced(fields: bytes) -> int | None:
+    """The content-length in one of our field blocks, as far as that can be seen."""
+    return next((length for text, length in _LENGTHS if text in fields), None)
 
 
 def block(random: Random, entries: int) -> bytes:

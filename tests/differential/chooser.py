@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, TypeAlias, cast
 
-from h2.stream import StreamClosedBy
+from h2.stream import StreamClosedBy, StreamState
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
-from tests.differential.blocks import block, size_update
+from tests.differential.blocks import announced, block, size_update
 from tests.differential.mutate import mutated
 from tests.differential.pools import BODY, FIELDS, HEADS, TRAILERS
 from tests.differential.steps import (
@@ -50,6 +50,8 @@ _TABLE_SIZES: Final = (0, 0, 50, 100, 200, 1_024, 4_096, 4_096, 8_192, 2**32 - 1
 _WINDOWS: Final = (0, 0, 5, 20, 100, 65_535, 200_000, 2**31 - 1)
 _ACTIONS: Final = tuple(ACTIONS)
 _NARROW: Final = (0, 4, 40, 300, 8_193)
+_NO_PRIORITIES: Final = 9
+_TRAILERS: Final = (b"", b"\x00\x01x\x01y", b"\x40\x01x\x01y")
 # More heads than an engine keeps encoded.
 _MANY_HEADS: Final = 1_026
 # More answers than are queued for a peer that does not take them.
@@ -95,7 +97,7 @@ class Chooser:
             (lambda: GoAway(random.choice(_CODES)), 0.4),
             (self._change, 3),
             (self._exhaust, 0.2),
-            (lambda: Narrow(random.random() < 0.5, random.choice(_NARROW)), 0.8),
+            (lambda: Narrow(random.random() < 0.5, random.choice(_NARROW)), 1.2),
             (lambda: Remember(random.randint(1, 4)), 0.4),
             (lambda: Burst(_MANY_HEADS), 0.005),
             (self._arm, 3),
@@ -112,6 +114,7 @@ class Chooser:
             (lambda: ff.ping(ack=random.random() < 0.3), 2),
             (self._goaway, 0.6),
             (self._other, 2),
+            (self._interrupted, 0.7),
             (self._anything, 0.7),
             (self._flood, 0.0 if cutting == "byte" else 0.02),
         )
@@ -138,7 +141,9 @@ class Chooser:
         calls = 0.36 if engine.streams else 0.7
         if random.random() < calls:
             return self._call()
-        if not engine.settings_received and random.random() < 0.98:
+        if not engine.settings_received and random.random() < 0.05:
+            return Receive(b"")
+        if not engine.settings_received and random.random() < 0.97:
             return self._receive(self._settings())
         return self._receive(self._flight())
 
@@ -161,6 +166,18 @@ class Chooser:
             return random.choice(closed)
         highest = engine.highest_outbound_stream_id
         return random.choice((highest + 2, 2, 0, highest | 0x8000_0000))
+
+    def _receiving(self, *, headed: bool) -> int:
+        """A stream on which a response may begin, or go on; now and then any."""
+        fitting = [
+            number
+            for number, stream in self._engine.streams.items()
+            if bool(stream.state_machine.headers_received) is headed
+            and stream.state_machine.state is not StreamState.HALF_CLOSED_REMOTE
+        ]
+        if not fitting or self._random.random() < 0.08:
+            return self._stream()
+        return self._random.choice(fitting)
 
     def _size(self) -> int:
         random = self._random
@@ -301,7 +318,8 @@ class Chooser:
         return ff.frame(ff.HEADERS, flags | ff.END_HEADERS, stream, fields)
 
     def _with_continuation(self, flags: int, stream: int, fields: bytes) -> bytes:
-        cut, other = sorted(self._random.randrange(len(fields) + 1) for _ in range(2))
+        places = (0, len(fields), self._random.randrange(len(fields) + 1))
+        cut, other = sorted(self._random.choice(places) for _ in range(2))
         out = ff.frame(ff.HEADERS, flags, stream, fields[:cut])
         if self._random.random() < 0.5:
             return out + ff.continuation(stream, fields[cut:])
@@ -311,31 +329,57 @@ class Chooser:
             + ff.continuation(stream, fields[other:])
         )
 
+    def _interrupted(self) -> bytes:
+        """A frame, right by itself, where a field block has to go on."""
+        random = self._random
+        begun = ff.frame(ff.HEADERS, random.randrange(2), self._stream(), self._block())
+        if random.random() < 0.5:
+            begun += ff.continuation(self._stream(), b"\x90", end=False)
+        return begun + random.choice((self._head, self._data, self._window_update, ff.ping))()
+
     def _head(self) -> bytes:
-        return self._headers(self._stream(), self._block(), self._random.random() < 0.25)
+        fields = self._block()
+        end_stream = self._random.random() < (0.15 if announced(fields) else 0.25)
+        stream = self._receiving(headed=False)
+        live = self._engine.streams.get(stream)
+        if live is not None and live.state_machine.headers_received and self._random.random() < 0.8:
+            return ff.ping()
+        return self._headers(stream, fields, end_stream)
 
     def _trailers(self) -> bytes:
-        fields = self._random.choice((b"", b"\x00\x01x\x01y", b"\x40\x01x\x01y", self._block()))
-        return self._headers(self._stream(), fields, self._random.random() < 0.9)
+        random = self._random
+        fields = random.choice(_TRAILERS) if random.random() < 0.9 else self._block()
+        return self._headers(self._receiving(headed=True), fields, random.random() < 0.9)
 
     def _response(self) -> bytes:
         """A whole response: a head that is most often seen before, DATA, an end."""
         random = self._random
-        stream = self._stream()
+        stream = self._receiving(headed=False)
         live = self._engine.streams.get(stream)
-        if live is not None and live.state_machine.headers_received:
+        if live is not None and live.state_machine.headers_received and random.random() < 0.9:
             return self._data()
-        chunks = [ff.data(stream, BODY[: self._size()]) for _ in range(random.randrange(3))]
-        end = ff.data(stream, BODY[:5] if random.random() < 0.3 else b"", end_stream=True)
-        return self._headers(stream, self._block(), not chunks) + b"".join(chunks) + end
+        fields = self._block()
+        sizes = [self._size() for _ in range(random.randrange(3))]
+        if (length := announced(fields)) is not None and random.random() < 0.9:
+            sizes = [length] if length else []
+        chunks = [ff.data(stream, BODY[:size]) for size in sizes]
+        if not chunks or random.random() < 0.2:
+            return self._headers(stream, fields, not chunks) + b"".join(chunks)
+        if random.random() < 0.5:
+            chunks.append(ff.data(stream, end_stream=True))
+        else:
+            chunks[-1] = ff.data(stream, BODY[: sizes[-1]], end_stream=True)
+        return self._headers(stream, fields, end_stream=False) + b"".join(chunks)
 
     def _data(self) -> bytes:
         random = self._random
-        stream = self._stream()
+        stream = self._receiving(headed=True)
         size = self._size()
         live = self._engine.streams.get(stream)
         end_stream = random.random() < 0.3
         if isinstance(live, EngineStream):
+            if not live.state_machine.headers_received and random.random() < 0.85:
+                return self._head()
             window, expected = live.receive_window, live._expected_content_length
             chance = random.random()
             if expected is not None and chance < 0.7:
@@ -365,8 +409,10 @@ class Chooser:
 
     def _setting(self) -> tuple[int, int]:
         random = self._random
-        code = random.choice((1, 1, 1, 3, 4, 4, 5, 6, 8, 9, 10))
-        if random.random() < 0.01:
+        code = random.choice((1, 1, 1, 3, 4, 4, 5, 6, 8, 10))
+        if (chance := random.random()) < 0.02:
+            return _NO_PRIORITIES, random.randrange(3)
+        if chance < 0.03:
             return code, random.choice(_ODD_NUMBERS)
         values: Sequence[int] = {
             ff.HEADER_TABLE_SIZE: _TABLE_SIZES,
