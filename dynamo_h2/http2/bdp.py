@@ -1,0 +1,500 @@
+"""How large a receive window should be: twice what the path carries in one round trip.
+
+The algorithm:
+
+1. A PING is written after new DATA. The bytes read from the socket until its ACK, over that time,
+   are a sample of the delivery rate; the time is a sample of the round trip. One is in flight at a
+   time; one without an ACK is given up after 20 s, and the next one takes its place.
+2. The rate is the largest of the last ten samples, none older than 20 s. The round trip is the
+   smallest of 10 s. Twice their product, between floor and ceiling, is what is *wanted*.
+3. The clock is cut into rounds a little shorter than the round trip: what is granted within one
+   comes back as DATA only after it. So a window was *limiting* when less than a quarter is left of
+   what the peer had been granted before the round. All else is limited by the application: such a
+   sample may raise the rate, but never the target.
+4. As soon as a window is limiting the target rises, to twice what a round trip brings at this pace:
+   it doubles with each round trip, and waits for no ACK. An ACK raises it to what is wanted.
+5. It does not rise while the application has more unread than it took within the round, nor after
+   three rounds in which the rate gained less than 25 %. A rate that does gain as much sets it free
+   again, so does a longer round trip, and every 20 s one more round is tried.
+6. An ACK stands in line behind the DATA that the peer's socket already holds. With a full pipe the
+   time until it comes is our own window over the rate, and a target made of it would feed itself.
+   The pipe is *full* when DATA came without a break and a quarter of the product stood in line.
+7. So when the pipe is full and the smallest round trip is 10 s old, the connection's window is
+   *squeezed* to three quarters of the product, until one PING has gone through what is left. If its
+   round trip was another than the smallest known, the window is squeezed to half and asked again.
+8. With a full pipe, and no limiting window for 10 s, the target falls to what is wanted.
+9. After 10 s without need for half of it the target is halved, and again every 2.5 s, down to the
+   initial size, or to the floor while memory is short. From below it returns the same way.
+10. PINGs are at least 100 ms and one round trip apart. The pause starts there again when the target
+    moved, doubles up to 10 s when it did not, and is halved when a full pipe has become slower.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import NamedTuple
+
+# The least that a target falls to, in bytes: about what HTTP/2 starts with (RFC 9113 §6.9.2).
+FLOOR = 65_536
+
+# A round trip counts as a millisecond at least: below it we measure our own event loop. No sample
+# is shorter than an instant.
+LEAST_RTT = 0.001
+INSTANT = 0.0001
+
+# A round, in round trips: if it were one, what its own grants brought could fall into it by chance.
+ROUND = 0.875
+
+# Samples of the rate that are remembered, and for how many seconds: a lull says nothing about the
+# path, but after 20 s a slower path must be believed.
+RATE_SAMPLES = 10
+RATE_AGE = 20.0
+
+# Seconds for which the smallest round trip is believed: routes change within minutes.
+RTT_AGE = 10.0
+
+# A window with less than a quarter left is limiting: credit comes back in quarters.
+LOW_WATER = 4
+
+# Growth has to pay: a gain below a quarter may be noise, and three of them are no accident.
+GAIN = 1.25
+FLAT_ROUNDS = 3
+
+# A target that is too large by less than this stays: it would only go up and down.
+SLACK = 1.5
+
+# An ACK that came late by more than this part of the product stood in line, if that is more than
+# the largest frame that every peer may send. No window is squeezed to less than such a frame.
+QUEUE = 0.25
+FRAME = 16_384
+
+# What is left of the product by a squeeze; seconds without DATA that end it; and round trips after
+# it in which what it had held up comes in a burst.
+SQUEEZE = 0.75
+DRY = 1.0
+CALM = 2
+
+# The pauses between PINGs, in seconds: the least, the least while a full pipe is slower than it
+# was, and the most.
+PAUSE = 0.1
+DOUBT_PAUSE = 1.0
+LONG_PAUSE = 10.0
+
+# A PING whose ACK did not come for so many seconds is given up.
+LOST = 20.0
+
+# Seconds without need before the target goes back, and between its steps: 64 MiB are 4 MiB again
+# after 20 s.
+QUIET = 10.0
+STEP = 2.5
+
+
+class Mark(NamedTuple):
+    """A moment: the time, and how many bytes had come and lay unread."""
+
+    at: float
+    total: int = 0
+    unread: int = 0
+
+
+class Path:
+    """What the samples say about the path.
+
+    Attributes:
+        rtt: The smallest round trip, in seconds; infinite while none is known.
+    """
+
+    __slots__ = ("_rates", "_rtt_at", "rtt")
+
+    def __init__(self) -> None:
+        self._rates: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
+        self.rtt = inf
+        self._rtt_at = -inf
+
+    @property
+    def round_trip(self) -> float:
+        """The smallest round trip as it counts, in seconds."""
+        return max(self.rtt, LEAST_RTT)
+
+    def add_rate(self, now: float, rate: float) -> None:
+        """Take a sample of the delivery rate, in bytes per second."""
+        self._rates.append((now, rate))
+
+    def rate(self, now: float) -> float:
+        """The largest rate that is still believed, in bytes per second."""
+        return max((rate for at, rate in self._rates if now - at <= RATE_AGE), default=0.0)
+
+    def product(self, rate: float) -> float:
+        """Bytes under way at a rate: 0 while no round trip is known."""
+        return 0.0 if self.rtt == inf else rate * self.round_trip
+
+    def stale(self, now: float) -> bool:
+        """Whether the smallest round trip should be measured anew."""
+        return now - self._rtt_at >= RTT_AGE
+
+    def add_rtt(self, now: float, rtt: float, *, queued: bool) -> bool:
+        """Take a sample of the round trip; True when the path has become longer.
+
+        Args:
+            now: The present, in seconds.
+            rtt: The sample, in seconds.
+            queued: Whether its ACK stood in line; then it only replaces what is twice as old.
+        """
+        if rtt > self.rtt and now - self._rtt_at < RTT_AGE * (2 if queued else 1):
+            return False
+        longer = rtt > self.rtt * GAIN
+        self.rtt, self._rtt_at = rtt, now
+        return longer
+
+    def stood_in_line(self, rate: float, rtt: float) -> bool:
+        """Whether an ACK came so late that DATA was before it."""
+        return rate * (rtt - self.rtt) >= max(self.product(rate) * QUEUE, FRAME)
+
+
+class Gate:
+    """Lets the target rise as long as that pays."""
+
+    __slots__ = ("_at", "_flat", "_plateau")
+
+    def __init__(self) -> None:
+        self.open()
+
+    def open(self, rate: float = 0.0) -> None:
+        """Forget what did not pay; gains count from ``rate`` on, in bytes per second."""
+        self._plateau = rate
+        self._flat = 0
+        self._at = -inf
+
+    def lets_through(self, now: float, rate: float) -> bool:
+        """Whether the target may rise once more, now that this is the rate."""
+        if rate >= self._plateau * GAIN:
+            self._plateau, self._flat, self._at = rate, 0, now
+            return True
+        self._flat += 1
+        if self._flat < FLAT_ROUNDS or now - self._at >= RATE_AGE:
+            self._at = now
+            return True
+        return False
+
+
+class BdpEstimator:
+    """The size that the receive windows of one connection should have.
+
+    Numbers go in and numbers come out: bytes, and seconds of a monotonic clock. Whoever drives it
+    looks at ``target`` and ``squeeze`` again whenever a method returns True, and tells how many
+    bytes are ``unread``: those that the application has not taken yet, on all streams.
+
+    Args:
+        initial: Bytes of a stream's window at the start, and after a quiet spell.
+        ceiling: The most that ``target`` rises to, in bytes.
+        now: The present, in seconds.
+        floor: The least that ``target`` falls to, in bytes.
+
+    Attributes:
+        target: Bytes that a receive window should have now.
+        squeeze: While not None, bytes that the connection's window must not exceed.
+        pressed: Whether memory is short, to be set from outside: no growth, and rest at the floor.
+        round_until: When to call ``begin_round``, before the bytes of a read are counted.
+        total: Flow-controlled bytes that came; a hot loop may add to it in place of ``received``.
+    """
+
+    __slots__ = (
+        "_calm_at",
+        "_ceiling",
+        "_doubted",
+        "_floor",
+        "_fresh",
+        "_gate",
+        "_in_flight",
+        "_initial",
+        "_limited",
+        "_limited_at",
+        "_moved",
+        "_path",
+        "_pause",
+        "_ping_at",
+        "_probing",
+        "_quiet",
+        "_quiet_at",
+        "_round",
+        "_sampled",
+        "_sent",
+        "_squeezed",
+        "pressed",
+        "round_until",
+        "squeeze",
+        "target",
+        "total",
+    )
+
+    def __init__(self, *, initial: int, ceiling: int, now: float, floor: int = FLOOR) -> None:
+        start = Mark(now)
+        self.target = self._initial = initial
+        self._ceiling = max(ceiling, initial)
+        self._floor = min(floor, initial)
+        self.total = 0
+        self.pressed = False
+        self._path = Path()
+        self._gate = Gate()
+        # Whether a window was limiting since the last PING, and when one was last.
+        self._limited = False
+        self._limited_at = now
+        self._moved = False
+        # The round, and what was granted in it by the windows' identifiers.
+        self._round = start
+        self._fresh: dict[int, int] = {}
+        self.round_until = inf
+        # The last PING, and the last sample.
+        self._in_flight = self._probing = False
+        self._sent = Mark(-inf)
+        self._sampled = start
+        self._pause = PAUSE
+        self._ping_at = now
+        self.squeeze: int | None = None
+        self._squeezed = start
+        self._doubted = False
+        self._calm_at = now
+        self._quiet = start
+        self._quiet_at = now + QUIET
+
+    # Bytes.
+
+    def received(self, size: int) -> None:
+        """Count ``size`` flow-controlled bytes, padding included, that were read."""
+        self.total += size
+
+    def begin_round(self, now: float, unread: int) -> None:
+        """Begin a round; to be called when a read finds that ``round_until`` has come."""
+        self._round = Mark(now, self.total, unread)
+        self._fresh.clear()
+        self.round_until = now + ROUND * self._path.round_trip
+
+    def granted(
+        self, now: float, window_id: int, *, size: int, left: int, increment: int, unread: int
+    ) -> bool:
+        """Note that credit goes back for bytes that came; True when ``target`` rose.
+
+        Args:
+            now: The present, in seconds.
+            window_id: The stream's identifier, or 0 for the connection.
+            size: What the window should have, in bytes.
+            left: What it has before the grant, in bytes.
+            increment: What is granted, in bytes.
+            unread: What the application has not taken yet, in bytes.
+        """
+        fresh = self._fresh.get(window_id, 0)
+        self._fresh[window_id] = fresh + increment
+        seen = left - fresh
+        if seen * 2 > size or now > self.round_until or now < self._calm_at:
+            return False
+        self._watch(now, QUIET)
+        if seen * LOW_WATER > size:
+            return False
+        self._limited = True
+        self._limited_at = now
+        came = self.total - self._round.total
+        if self._path.rtt == inf or unread > came + self._round.unread - unread:
+            return False
+        rtt = self._path.round_trip
+        pace = came / max(now - self._round.at, INSTANT)
+        used = max(came, min(size, pace * rtt))
+        return self._grow(now, used / rtt, int(2 * used))
+
+    # PINGs.
+
+    def round_trip(self, now: float, rtt: float) -> None:
+        """Take a round trip that was measured by other means, such as SETTINGS and their ACK."""
+        self._learn_rtt(now, rtt)
+
+    def wants_ping(self, now: float, credit: int) -> bool:
+        """Whether a PING should be written, if none is in flight for another reason.
+
+        Args:
+            now: The present, in seconds.
+            credit: What is left of the connection's window, in bytes.
+        """
+        if now < self._ping_at or self.total == self._sampled.total:
+            return False
+        return self.squeeze is None or credit <= self.squeeze
+
+    def ping_written(self, now: float, unread: int) -> None:
+        """Note that a PING is being written, whatever for."""
+        self._in_flight = True
+        self._probing = self.squeeze is not None
+        self._limited = self._moved = False
+        self._sent = Mark(now, self.total, unread)
+        self._ping_at = now + LOST
+        if self._path.rtt == inf:
+            self.begin_round(now, unread)
+
+    def ping_acknowledged(self, now: float, unread: int) -> bool:
+        """Take the ACK of the last PING; True when ``target`` or ``squeeze`` changed."""
+        rtt = max(now - self._sent.at, INSTANT)
+        if not self._in_flight or rtt >= LOST:
+            return False
+        before = (self.target, self.squeeze)
+        self._in_flight = False
+        if self._probing:
+            self._take_probe(now, rtt)
+        else:
+            self._take_sample(now, rtt, unread)
+        self._ping_at = self._sent.at + (self._pause if self.squeeze is None else PAUSE)
+        self._sampled = Mark(now, self.total)
+        return before != (self.target, self.squeeze)
+
+    # Time.
+
+    def next_timer(self) -> float:
+        """When to call ``tick``, in seconds; infinite for never."""
+        due = inf if self.target == self._rest else self._quiet_at
+        return due if self.squeeze is None else min(due, self._squeezed.at + DRY)
+
+    def tick(self, now: float) -> bool:
+        """Give back what is not needed any more; True when ``target`` or ``squeeze`` changed."""
+        before = (self.target, self.squeeze)
+        if self.squeeze is not None and now >= self._squeezed.at + DRY:
+            self._check_squeeze(now)
+        if self.target != self._rest and now >= self._quiet_at:
+            self._go_back(now)
+        return before != (self.target, self.squeeze)
+
+    # Inside: samples.
+
+    def _wanted(self, now: float) -> int:
+        """Twice the rate times the round trip, within the bounds."""
+        product = self._path.product(self._path.rate(now))
+        return int(min(max(2 * product, self._floor), self._ceiling))
+
+    def _learn_rtt(self, now: float, rtt: float, *, queued: bool = False) -> None:
+        """Take a sample of the round trip, and cut the rounds by it."""
+        if self._path.add_rtt(now, rtt, queued=queued):
+            self._gate.open()
+        self.round_until = min(self.round_until, now + ROUND * self._path.round_trip)
+
+    def _take_sample(self, now: float, rtt: float, unread: int) -> None:
+        """Take what a PING and its ACK say."""
+        path = self._path
+        came = self.total - self._sent.total
+        rate = came / rtt
+        full = self._is_full(now, rate, rtt)
+        slower = full and rate * GAIN < path.rate(now)
+        self._learn_rtt(now, rtt, queued=full)
+        if came:
+            path.add_rate(now, rate)
+        taken = (came + self._sent.unread - unread) * min(path.round_trip / rtt, 1)
+        may_grow = self._limited and unread <= taken
+        if not (may_grow and self._grow(now, rate, self._wanted(now))) and full:
+            if path.stale(now):
+                self._begin_squeeze(now, rate)
+            else:
+                self._fall(now)
+        self._set_pause(slower=slower)
+
+    def _is_full(self, now: float, rate: float, rtt: float) -> bool:
+        """Whether a sample shows a pipe that carries without a break as much as it can."""
+        came = self.total - self._sampled.total
+        without_break = came * 2 >= rate * (now - self._sampled.at)
+        return without_break and self._path.stood_in_line(rate, rtt)
+
+    def _set_pause(self, *, slower: bool) -> None:
+        """Choose the pause before the next PING."""
+        if self._moved:
+            self._pause = PAUSE
+        elif slower:
+            self._pause = max(self._pause / 2, min(self._pause, DOUBT_PAUSE))
+        else:
+            self._pause = min(self._pause * 2, LONG_PAUSE)
+
+    # Inside: the squeeze.
+
+    def _begin_squeeze(self, now: float, rate: float) -> None:
+        self.squeeze = max(int(self._path.product(rate) * SQUEEZE), FRAME)
+        self._squeezed = Mark(now, self.total)
+        self._doubted = False
+        self._calm_at = inf
+
+    def _take_probe(self, now: float, rtt: float) -> None:
+        """Take the round trip of a PING that was written while the window was squeezed.
+
+        One that is longer than the smallest known is doubted once: the rate may have dropped, and
+        the line may not be dry yet.
+        """
+        if self.squeeze is None:
+            self._learn_rtt(now, rtt, queued=True)
+            return
+        known = self._path.rtt
+        again = self.squeeze > FRAME and rtt > known * GAIN and not self._doubted
+        if again:
+            self._doubted = True
+        else:
+            self._learn_rtt(now, rtt)
+            again = self.squeeze > FRAME and rtt * GAIN < known
+        if again:
+            came = self.total - self._sent.total
+            self.squeeze = max(min(self.squeeze, came) // 2, FRAME)
+        else:
+            self._release(now)
+            self._fall(now)
+
+    def _check_squeeze(self, now: float) -> None:
+        """Give a squeeze up when the bytes that use up the window do not come, or come in vain."""
+        if self.total - self._squeezed.total < FLOOR or now - self._sent.at >= LOST:
+            self._release(now)
+        self._squeezed = Mark(now, self.total)
+
+    def _release(self, now: float) -> None:
+        """End a squeeze; what it held up is no reason to grow."""
+        self.squeeze = None
+        self._calm_at = now + CALM * self._path.round_trip
+
+    # Inside: the target.
+
+    @property
+    def _rest(self) -> int:
+        """Where the target is without need."""
+        return self._floor if self.pressed else self._initial
+
+    def _grow(self, now: float, rate: float, wanted: int) -> bool:
+        """Let the target rise, if it would and may."""
+        wanted = min(wanted, self._ceiling)
+        if wanted <= self.target or self.pressed or not self._gate.lets_through(now, rate):
+            return False
+        self._move(now, wanted)
+        self._pause = PAUSE
+        if not self._in_flight:
+            soon = self._sent.at + max(PAUSE, self._path.rtt)
+            self._ping_at = min(self._ping_at, soon)
+        return True
+
+    def _fall(self, now: float) -> None:
+        """Let the target fall to what a full pipe wants, if that is much less."""
+        wanted = self._wanted(now)
+        if wanted * SLACK < self.target and now - self._limited_at >= QUIET:
+            self._gate.open(self._path.rate(now))
+            self._move(now, wanted)
+
+    def _move(self, now: float, target: int) -> None:
+        self.target = target
+        self._moved = True
+        self._watch(now, QUIET)
+
+    def _watch(self, now: float, seconds: float) -> None:
+        """Look in so many seconds how much of the target was needed from now on."""
+        self._quiet = Mark(now, self.total)
+        self._quiet_at = now + seconds
+
+    def _go_back(self, now: float) -> None:
+        """Take a step back to where the target rests, unless half of it was needed.
+
+        A target that is below may have been made so by a slow path: only silence lets it return.
+        """
+        came, rest = self.total - self._quiet.total, self._rest
+        shrinks = self.target > rest
+        used = 4 * self._path.product(came / (now - self._quiet.at)) if shrinks else came
+        if used >= self.target:
+            self._watch(now, QUIET)
+            return
+        self._watch(now, STEP)
+        self._gate.open()
+        self.target = max(self.target // 2, rest) if shrinks else min(self.target * 2, rest)
