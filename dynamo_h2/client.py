@@ -212,8 +212,6 @@ class HttpRequestClient:
         """
         exchange = self._exchange("POST", address, headers, payload, options, octets=True)
         stream = await exchange.run(Need.DONE)
-        if exchange.pumping:
-            await exchange.stop_pump()
         self._completed(exchange)
         body = stream.body()
         if 200 <= stream.status <= 299:
@@ -250,8 +248,6 @@ class HttpRequestClient:
             method, url, headers, body, options, trailers=trailers, informational=on_informational
         )
         stream = await exchange.run(Need.DONE)
-        if exchange.pumping:
-            await exchange.stop_pump()
         now = self._completed(exchange)
         return Response(
             stream.status,

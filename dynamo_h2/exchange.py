@@ -113,8 +113,10 @@ class Exchange:
                 self._terms.counters.requests += 1
                 if request.upload:
                     self._start_pump(stream)
-                while not stream.has(need):
+                while True:
                     await stream.wait(need, now)
+                    if stream.has(need):
+                        break
             except TransportError as failure:
                 error: BaseException | None = failure
             except BaseException:
@@ -123,6 +125,8 @@ class Exchange:
             else:
                 error = stream.error
                 if error is None or (need is Need.HEAD and stream.status):
+                    if need is Need.DONE and request.upload:
+                        await self.stop_pump()
                     return stream
             assert error is not None
             await self._failed(error)
@@ -192,11 +196,6 @@ class Exchange:
         assert stream is not None
         while not stream.has(Need.DONE):
             await stream.wait(Need.DONE, self._terms.clock())
-
-    @property
-    def pumping(self) -> bool:
-        """Whether a task feeds the request's body."""
-        return self._pump is not None
 
     def _start_pump(self, stream: Stream) -> None:
         assert self._protocol is not None

@@ -192,13 +192,14 @@ class FastEngine(Engine):
         """Send one DATA frame; a body is queued as it is, behind its frame header."""
         size = len(data)
         stream = self._live.get(stream_id)
+        state = _CLOSED if stream is None else stream.state_machine.state
         if (
             stream is None
             or pad_length is not None
             or size > self.max_outbound_frame_size
             or (size and size > stream.outbound_flow_control_window)
             or (size and size > self.outbound_flow_control_window)
-            or not stream.may_send
+            or (state is not _OPEN and state is not _HALF_CLOSED_REMOTE)
             or self.state_machine.state is not ConnectionState.CLIENT_OPEN
         ):
             super().send_data(stream_id, data, end_stream, pad_length)
@@ -210,9 +211,8 @@ class FastEngine(Engine):
         if size:
             self._output.append(data)
         if end_stream:
-            machine = stream.state_machine
-            if machine.state is _OPEN:
-                machine.state = _HALF_CLOSED_LOCAL
+            if state is _OPEN:
+                stream.state_machine.state = _HALF_CLOSED_LOCAL
             else:
                 self._close(stream, StreamClosedBy.SEND_END_STREAM)
 

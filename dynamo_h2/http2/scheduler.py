@@ -100,13 +100,11 @@ class Scheduler(Generic[R]):
 
     def _turn(self, outlet: Outlet[R], sender: R, now: float) -> int:
         """Give one sender its quantum; returns the bytes that it sent."""
+        # Nothing but what is sent here changes the windows in the meantime.
+        room = min(self.quantum, outlet.send_window(sender.stream_id))
         sent = 0
-        while sender.queued and sent < self.quantum:
-            room = outlet.send_window(sender.stream_id)
-            limit = min(self.frame_limit, self.quantum - sent, room)
-            if limit <= 0:
-                break
-            data = sender.take(limit, now)
+        while sender.queued and sent < room:
+            data = sender.take(min(self.frame_limit, room - sent), now)
             sent += len(data)
             outlet.send_body(sender, data)
         return sent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from dynamo_h2.http2.scheduler import Scheduler
 from dynamo_h2.http2.stream import SendHalf
@@ -68,10 +68,16 @@ class Uploads:
             ProtocolError: The engine takes no new stream.
         """
         data = request.data
-        if data and self._fits(request):
-            self._direct += len(data)
-            own = bytes(data) if request.mutable else data
-            return self._engine.send_request(request.head, request.fields, own), True
+        if data and not request.trailers:
+            size = len(data)
+            if (
+                size + self._direct <= DIRECT_BODY
+                and size <= self._scheduler.frame_limit
+                and size <= self._engine.new_stream_window
+            ):
+                self._direct += size
+                own = bytes(data) if request.mutable else data
+                return self._engine.send_request(request.head, request.fields, own), True
         end = not (data or request.upload or request.trailers)
         return self._engine.open_stream(request.head, request.fields, end), end
 
@@ -155,17 +161,6 @@ class Uploads:
             if room > 0 and self._scheduler.run(self, room, now):
                 out += self._engine.take_output()
         return out
-
-    def _fits(self, request: Request) -> bool:
-        """Whether a body is small enough to go out with its head."""
-        if request.trailers:
-            return False
-        size = len(cast("bytes", request.data))
-        return (
-            size + self._direct <= DIRECT_BODY
-            and size <= self._scheduler.frame_limit
-            and size <= self._engine.new_stream_window
-        )
 
     # What the scheduler calls.
 
