@@ -74,7 +74,7 @@ def explore_beside(seed: int, number: int) -> str | None:
     random = Random(f"bare:{seed}:{number}")
     config = random.randrange(len(CONFIGS))
     hostile = random.random() < _HOSTILE
-    chooser = Chooser(random, CONFIGS[config], hostile=hostile, cutting="whole")
+    chooser = Chooser(random, hostile=hostile, cutting="whole", huffman=True)
     beside = Beside(config)
     left = random.randint(12, 28)
     try:

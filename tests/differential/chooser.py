@@ -9,7 +9,6 @@ from typing import Final, TypeAlias, cast
 
 from h2.stream import StreamClosedBy, StreamState
 
-from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
 from tests.differential.blocks import announced, block, size_update
@@ -65,15 +64,15 @@ class Chooser:
 
     Args:
         random: Where all choices come from.
-        config: The engine's.
         hostile: Whether the peer's bytes are damaged now and then.
         cutting: How its bytes come: "whole", at a few places, or byte by "byte".
+        huffman: Whether requests are Huffman-coded.
     """
 
-    def __init__(self, random: Random, config: Http2Config, *, hostile: bool, cutting: str) -> None:
+    def __init__(self, random: Random, *, hostile: bool, cutting: str, huffman: bool) -> None:
         self._random = random
         # Huffman codes of the longest heads take too long.
-        self._heads = HEADS[:5] if config.huffman else HEADS
+        self._heads = HEADS[:5] if huffman else HEADS
         # Byte by byte, long frames take too long as well.
         self._sizes = _SIZES[:-2] if cutting == "byte" else _SIZES
         self._large = self._sizes if cutting == "byte" else _LARGE

@@ -156,12 +156,13 @@ def _content_of_none(case: Case) -> bool:
     return False
 
 
-def _interim_length(case: Case) -> bool:
-    """A 1xx announces no content (RFC 9110 §8.6), whatever its content-length."""
+def _other_length(case: Case) -> bool:
+    """A 1xx and trailers announce no content (RFC 9110 §8.6), whatever their content-length."""
     return (
         case.frame.kind in _BLOCKS
         and case.bare.error == ff.PROTOCOL_ERROR
-        and _told(case.ours) == "informational"
+        and _told(case.ours) in {"informational", "trailers"}
+        and "content-length" in str(case.ours.events[0][-1])
     )
 
 
@@ -291,7 +292,7 @@ def _frame_size(case: Case) -> bool:
     """A length that cannot be is a FRAME_SIZE_ERROR (RFC 9113 §4.2), of the stream for PRIORITY."""
     if case.frame.kind == ff.PRIORITY and len(case.frame.payload) != 5:
         return case.before.state is None or _is_stream_error(case, ff.FRAME_SIZE_ERROR)
-    return case.bare.error == ff.PROTOCOL_ERROR and case.ours.error == ff.FRAME_SIZE_ERROR
+    return {case.bare.error, case.ours.error} == {ff.PROTOCOL_ERROR, ff.FRAME_SIZE_ERROR}
 
 
 def _reserved_bit(case: Case) -> bool:
@@ -342,7 +343,7 @@ CORRECTIONS: Final[Mapping[str, Callable[[Case], bool]]] = {
     "priorities are ignored": _priorities,
     "NO_RFC7540_PRIORITIES stays": _no_priorities,
     "the first frame is SETTINGS": _first_frame,
-    "a 1xx announces no content": _interim_length,
+    "only a head announces content": _other_length,
     "two table size updates are enough": _size_updates,
     "padding may fill HEADERS": _padding,
     "PUSH_PROMISE is refused at once": _push,

@@ -17,6 +17,8 @@ __all__ = ["DEFAULT_SEED", "Finding", "Totals", "explore", "explore_one"]
 DEFAULT_SEED: Final = 9113
 
 _SHORTEST, _LONGEST = 12, 28
+# How many sequences have a peer whose bytes are damaged.
+_HOSTILE: Final = 0.3
 # How often a sequence goes on after its connection has failed: it has to stay failed.
 _STEPS_AFTER_FAILURE = 2
 
@@ -58,7 +60,8 @@ def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequ
     random = Random(f"{seed}:{number}")
     cutting = "byte" if number % 10 == 0 else "few" if number % 10 < 3 else "whole"
     config = random.randrange(len(CONFIGS))
-    chooser = Chooser(random, CONFIGS[config], hostile=random.random() < 0.3, cutting=cutting)
+    hostile, huffman = random.random() < _HOSTILE, CONFIGS[config].huffman
+    chooser = Chooser(random, hostile=hostile, cutting=cutting, huffman=huffman)
     steps: list[Step] = []
     try:
         pair = Pair(config, fast)

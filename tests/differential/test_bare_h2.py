@@ -20,7 +20,7 @@ SELDOM = {
     "padding may fill HEADERS": ff.headers(1, ff.OK)
     + ff.frame(ff.HEADERS, ff.END_HEADERS | ff.PADDED | ff.END_STREAM, 1, b"\x02\0\0"),
     "settings are taken one by one": ff.settings((ff.MAX_FRAME, 1), (ff.MAX_FRAME, 16_384)),
-    "a 1xx announces no content": ff.headers(
+    "only a head announces content": ff.headers(
         1, (b":status", b"103"), (b"content-length", b"1"), (b"content-length", b"2")
     ),
     "no stream is reset before it is opened": ff.rst(5),

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from dynamo_h2.http2.frames import PeerError
 from dynamo_h2.http2.headers import SENSITIVE, VOLATILE, Field
-from dynamo_h2.http2.hpack_cache import BlockDecoder, RequestEncoder
+from dynamo_h2.http2.hpack_cache import (
+    BlockDecoder,
+    HeadCache,
+    KnownHead,
+    RequestEncoder,
+    StatelessEncoder,
+)
 
 # Encoding
 
@@ -218,3 +224,121 @@ def test_hpack_decodes_what_we_encode(blocks: list[list[Field]], huffman: bool) 
     for fields in blocks:
         assert list(stock.decode(encoder.encode(fields), raw=True)) == fields
         assert encoder.header_table.dynamic_entries == stock.header_table.dynamic_entries
+
+
+# Encoding without a table
+
+names = st.sampled_from(
+    [
+        *(b":method", b":path", b":authority", b"accept-encoding", b"content-length", b"x-model"),
+        *(b"authorization", b"cookie", b"set-cookie", b"x-" + b"n" * 130, b"traceparent"),
+    ]
+)
+values = st.one_of(
+    st.sampled_from([b"", b"GET", b"POST", b"/", b"gzip, deflate", b"v" * 126, b"v" * 127]),
+    st.binary(max_size=300),
+)
+
+
+@settings(max_examples=300)
+@given(
+    blocks=st.lists(st.lists(st.tuples(names, values), max_size=6), min_size=1, max_size=3),
+    huffman=st.booleans(),
+    table=st.lists(st.tuples(names, values), max_size=4),
+)
+def test_what_is_encoded_without_a_table_means_the_same_with_any(
+    blocks: list[list[Field]], huffman: bool, table: list[Field]
+) -> None:
+    encoder = StatelessEncoder(huffman=huffman)
+    for fields in blocks:
+        encoded = encoder.encode(fields)
+        assert encoder.encode(fields) == encoded
+        for entries in ([], table):
+            decoder = hpack.Decoder()
+            for entry in entries:
+                decoder.header_table.add(*entry)
+            before = list(decoder.header_table.dynamic_entries)
+            decoded = list(decoder.decode(encoded, raw=True))
+            assert [tuple(field) for field in decoded] == fields
+            assert [field.indexable for field in decoded] == [
+                name not in SENSITIVE for name, _ in fields
+            ]
+            assert list(decoder.header_table.dynamic_entries) == before
+
+
+def test_what_the_static_table_has_is_one_byte_but_for_secrets() -> None:
+    encoder = StatelessEncoder()
+    assert encoder.encode([(b":method", b"POST"), (b"accept-encoding", b"gzip, deflate")]) == (
+        b"\x83\x90"
+    )
+    assert encoder.encode([(b"cookie", b"")]) == b"\x1f\x11\x00"
+
+
+def test_names_that_are_kept_are_bounded() -> None:
+    encoder = StatelessEncoder()
+    fields = [(b"x-%d" % number, b"1") for number in range(1000)]
+    block = encoder.encode(fields)
+    assert len(encoder._prefixes) == 256
+    assert [tuple(field) for field in hpack.Decoder().decode(block, raw=True)] == fields
+
+
+# Heads that were seen before
+
+
+def learnt(block: bytes, cache: HeadCache, ours: BlockDecoder) -> KnownHead | None:
+    """What ``cache`` knows of a block after it was decoded."""
+    cache.get(block, ours.generation)
+    ours.decode_block(block)
+    cache.learn(block, ours)
+    return cache.get(block, ours.generation)
+
+
+def test_a_head_is_known_once_it_was_decoded() -> None:
+    block = hpack.Encoder().encode(
+        [hpack.HeaderTuple(b":status", b"200"), hpack.NeverIndexedHeaderTuple(b"server", b"x")]
+    )
+    head = learnt(block, HeadCache(), decoder())
+    assert head == KnownHead(200, [(b"server", b"x")], None)
+    with_length = b"\x88\x0f\x0d\x015"
+    head = learnt(with_length, HeadCache(), decoder())
+    assert head == KnownHead(200, [(b"content-length", b"5")], 5)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\x08\x03103",  # interim
+        b"\x08\x03abc",  # no status
+        b"\x90",  # trailers
+        b"\x88\x0f\x0d\x01x",  # a content-length that is none
+        b"\x88\x40\x01x\x01y",  # it changes the table
+        b"\x20\x88",  # so does this
+        b"\x88" + b"\x00\x01x\x7f\xff\x07" + b"v" * 1150,  # longer than a plain head is
+        b"",
+    ],
+)
+def test_what_will_not_be_the_same_again_is_not_kept(block: bytes) -> None:
+    assert learnt(block, HeadCache(), decoder()) is None
+
+
+def test_a_list_too_long_is_not_kept_as_the_one_before_it() -> None:
+    ours, cache = decoder(40), HeadCache()
+    assert learnt(b"\x88", cache, ours) is None
+    ours, cache = decoder(50), HeadCache()
+    assert learnt(b"\x88", cache, ours) is not None
+    assert learnt(b"\x88\x90", cache, ours) is None
+
+
+def test_every_head_is_forgotten_when_the_table_changes() -> None:
+    ours, cache = decoder(), HeadCache()
+    assert learnt(b"\x88", cache, ours) is not None
+    ours.decode_block(b"\x88\x40\x01x\x01y")
+    assert cache.get(b"\x88", ours.generation) is None
+    assert learnt(b"\x88\xbe", cache, ours) == KnownHead(200, [(b"x", b"y")], None)
+
+
+def test_heads_that_are_kept_are_bounded() -> None:
+    ours, cache = decoder(), HeadCache()
+    for number in range(300):
+        assert learnt(b"\x88\x00\x01x\x03%03d" % number, cache, ours) is not None
+        assert len(cache._heads) <= 256
