@@ -368,6 +368,20 @@ async def test_priority_is_ignored_in_every_state(stage: Stage) -> None:
     assert (await stage.accepted(attack)).body == b"unmoved"
 
 
+async def test_each_ping_is_answered_with_its_own_payload(stage: Stage) -> None:
+    async def attack(peer: Connection, stream: int) -> None:
+        payloads = [bytes(8), b"\xff" * 8, b"payload!", b"payload?"]
+        for payload in payloads:
+            peer.ping(payload)
+        peer.ping(b"an answr", ack=True)
+        while len(peer.log(PING)) < len(payloads):
+            await peer.recv_until(PING)
+        assert [frame.payload for frame in peer.log(PING) if frame.ack] == payloads
+        peer.respond(stream, b"answered")
+
+    assert (await stage.accepted(attack)).body == b"answered"
+
+
 async def test_data_without_a_byte_is_no_end(stage: Stage) -> None:
     def attack(peer: Connection, stream: int) -> None:
         peer.raw(frames.headers(stream, OK))

@@ -165,6 +165,10 @@ async def test_ping_inside_a_block_ends_the_connection(stage: Stage) -> None:
     await interrupted(stage, frames.continuation(VICTIM, b"", end=False), frames.ping())
 
 
+async def test_priority_inside_a_block_ends_the_connection(stage: Stage) -> None:
+    await interrupted(stage, frames.frame(frames.PRIORITY, 0, VICTIM, bytes(5)))
+
+
 async def test_rst_stream_inside_a_block_ends_the_connection(stage: Stage) -> None:
     await interrupted(stage, frames.rst(VICTIM))
 

@@ -17,6 +17,7 @@ from tests.hostile.stage import (
 from tests.http2 import frame_factory as frames
 from tests.http2.frame_factory import (
     CANCEL,
+    FRAME_SIZE_ERROR,
     OK,
     PROTOCOL_ERROR,
     RST_STREAM,
@@ -125,6 +126,25 @@ async def test_frames_that_may_cross_the_end_are_let_pass(stage: Stage) -> None:
         peer.raw(whole(stream) + late + frames.frame(frames.PRIORITY, 0, stream, bytes(5)))
 
     assert (await stage.accepted(attack)).body == b"whole"
+
+
+async def test_priority_of_a_wrong_length_after_the_end_is_let_pass(stage: Stage) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        peer.raw(whole(stream) + frames.frame(frames.PRIORITY, 0, stream, bytes(4)))
+
+    assert (await stage.accepted(attack)).body == b"whole"
+
+
+async def test_rst_stream_of_a_wrong_length_after_the_end_ends_the_connection(
+    stage: Stage,
+) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        peer.raw(whole(stream) + frames.frame(RST_STREAM, 0, stream, bytes(3)))
+
+    outcome = await stage.attack(attack)
+    assert outcome.response.body == b"whole"
+    assert isinstance(outcome.neighbour, RemoteProtocolError)
+    expect_goaway(outcome, FRAME_SIZE_ERROR)
 
 
 async def test_even_a_wrong_window_update_after_the_end_is_let_pass(stage: Stage) -> None:
