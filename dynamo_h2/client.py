@@ -384,16 +384,20 @@ class HttpRequestClient:
 class StreamContext:
     """A response that is read as it arrives; entered once."""
 
-    __slots__ = ("_body", "_exchange", "_max_size", "_terms")
+    __slots__ = ("_body", "_entered", "_exchange", "_max_size", "_terms")
 
     def __init__(self, exchange: Exchange, terms: Terms, max_size: int) -> None:
         self._exchange = exchange
         self._terms = terms
         self._max_size = max_size
+        self._entered = False
         self._body: BodyStream | None = None
 
     async def __aenter__(self) -> StreamResponse:
         """Send the request, and wait for the head of the response."""
+        if self._entered:
+            raise RuntimeError("a stream can be entered once: call stream() again")
+        self._entered = True
         exchange = self._exchange
         stream = await exchange.run(Need.HEAD)
         now = self._terms.clock()
