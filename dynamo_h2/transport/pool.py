@@ -12,7 +12,8 @@ The rules for one host:
 6. A draining or closed connection leaves the list at once, and is never handed out again.
 7. A request that was refused avoids the connection that refused it, as long as there may be others.
 8. How many streams the host takes is remembered: no more are written ahead on its next connection.
-9. A dial that fails fails all who wait: each gets an error of its own.
+9. A dial that fails fails all who wait: each gets an error of its own. Where there is another
+   connection they wait for its slots instead, and no dial is tried for a second.
 10. A suspect connection, whose peer owes us a sign of life, is left alone as long as another is
     there, or may be dialled: requests wait for that one's SETTINGS. When the dial fails, or there
     may be no other, the suspect one has to do. A single byte from its peer makes it good again.
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 # Dials under way at once, over all hosts: each takes a socket and, with TLS, milliseconds of CPU.
 MAX_DIALS = 64
+
+# How long a host that has connections is left alone after a dial that failed, in seconds.
+DIAL_PAUSE = 1.0
 
 # For how long a host counts for the client's health after its last use, in seconds.
 HEALTH_WINDOW = 60.0
@@ -103,6 +107,7 @@ class HostPool:
         self._waiters: deque[_Waiter] = deque()
         self.dial: asyncio.Task[None] | None = None
         self._failures = 0
+        self._no_dial_before = 0.0
         self._capacity = maxsize  # of the latest connection that is ready, in streams
 
     @property
@@ -223,9 +228,8 @@ class HostPool:
         best: ClientProtocol | None = None
         least = inf  # of the loads
         for protocol in self._trusted() if self._suspects else self.connections:
-            connection = protocol.connection
-            load = len(connection.streams) + protocol.reserved
-            if load < least and load < connection.capacity and protocol is not avoid:
+            load = protocol.load
+            if load < least and load < protocol.connection.capacity and protocol is not avoid:
                 best, least = protocol, load
         return self._make_do(avoid) if best is None else best
 
@@ -295,6 +299,8 @@ class HostPool:
         Not while the peer takes no streams at all on one of them: it asks for patience, and would
         say the same on the next.
         """
+        if self.connections and monotonic() < self._no_dial_before:
+            return False
         return len(self.connections) < self._config.connection_limit and all(
             protocol.connection.capacity for protocol in self.connections
         )
@@ -388,13 +394,17 @@ class HostPool:
         self._failures = 0
         self.failed = True
         self._serve_from_suspects()
-        self._fail_waiters(error)
+        if self.connections:
+            self._no_dial_before = monotonic() + DIAL_PAUSE
+            self._serve()
+        else:
+            self._fail_waiters(error)
 
     # What connections report.
 
     def _state(self, protocol: ClientProtocol, state: State) -> None:
         if state is State.FREED:
-            if self._waiters or not (protocol.connection.streams or protocol.reserved):
+            if self._waiters or not protocol.load:
                 self._settle()
         elif state is State.READY:
             self._failures = 0

@@ -18,7 +18,7 @@ from dynamo_h2 import (
 from dynamo_h2.transport.connect import Dialer
 from dynamo_h2.transport.pool import MAX_DIALS
 from dynamo_h2.transport.sockets import AddressInfo
-from tests.behaviours import healthy, patient, serve, standstill, turns, until
+from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
 from tests.behaviours_pool import start
 from tests.http2.frame_factory import HEADERS
 from tests.peers.scripted import Connection, scripted_peer
@@ -176,6 +176,29 @@ async def test_a_dial_is_tried_again_as_often_as_the_config_says(connect_retries
                 )
                 assert {type(error) for error in errors} == {ConnectError}
                 assert len(names.asked) == round_number * (1 + connect_retries)
+
+
+async def test_a_dial_that_fails_leaves_who_waits_to_the_connections_that_are_there() -> None:
+    url = "worker.example:80/"
+    async with scripted_peer(shake) as peer:
+        with refusing_port() as port:
+            names = Names([info("127.0.0.1", peer.port)])
+            config = {"max_concurrent_streams": 1, "connect_retries": 0}
+            async with with_names(names, **config) as client:
+                first = asyncio.create_task(client.request("GET", url))
+                connection = await greeted(peer)
+                head = await connection.recv_until(HEADERS)
+                names.infos = [info("127.0.0.1", port)]
+                second = asyncio.create_task(client.request("GET", url))
+                await until(lambda: len(names.asked) == 2)
+                await turns(100)
+                assert not second.done()
+                connection.respond(head.stream_id)
+                assert (await first).status == 200
+                head = await connection.recv_until(HEADERS)
+                connection.respond(head.stream_id)
+                assert (await second).status == 200
+                assert len(names.asked) == 2
 
 
 async def test_a_name_that_leads_nowhere_is_asked_for_once() -> None:
