@@ -108,6 +108,7 @@ class Connection:
         self._started_at: float | None = None
         self._written_id = 0
         self._last_words: list[bytes | memoryview] = []
+        self._goaway = ""
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
         self._window = self._engine.connection_receive_window
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
@@ -327,7 +328,7 @@ class Connection:
                 self._engine.receive_eof()
             except NotHttp2 as error:
                 self._fail_all(failures.not_http2(self.origin, error), error)
-        self._fail_all(failures.lost(self.origin, cause), cause)
+        self._fail_all(failures.lost(self.origin, cause, self._goaway), cause)
 
     def abandon(self, make_error: MakeError, now: float) -> None:
         """Close at once; every stream ends with an error made by ``make_error``."""
@@ -484,10 +485,11 @@ class Connection:
         self._flood.count(Idle.GOAWAY, self.now)
         if code == ErrorCodes.ENHANCE_YOUR_CALM:
             self._on_state(State.CALM_DOWN)
+        self._goaway = failures.goaway_text(code, debug)
         # First, so that no slot which becomes free here is handed out.
         self.drain(self.now)
         for stream in [s for s in self.streams.values() if s.stream_id > last_stream_id]:
-            stream.fail(failures.refused_by_goaway(self.origin, stream, code, debug))
+            stream.fail(failures.refused_by_goaway(self.origin, stream, self._goaway))
             self._engine.forget(stream.stream_id)
             self._finish(stream)
 

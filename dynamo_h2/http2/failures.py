@@ -74,12 +74,16 @@ def reset_by_peer(origin: str, stream: Stream, code: int) -> StreamReset:
     )
 
 
-def refused_by_goaway(origin: str, stream: Stream, code: int, debug: bytes) -> StreamReset:
-    """The peer's GOAWAY names a last stream below this one (RFC 9113 §6.8)."""
+def goaway_text(code: int, debug: bytes) -> str:
+    """Tell what a GOAWAY says: its code, and the beginning of its debug data."""
     text = debug[:_EXCERPT].decode("utf-8", "replace")
-    reason = f"GOAWAY {code_name(code)}" + (f" {text!r}" if text else "")
+    return f"GOAWAY {code_name(code)}" + (f" {text!r}" if text else "")
+
+
+def refused_by_goaway(origin: str, stream: Stream, goaway: str) -> StreamReset:
+    """The peer's GOAWAY names a last stream below this one (RFC 9113 §6.8)."""
     return StreamReset(
-        f"{origin} refused stream {stream.stream_id}: {reason}",
+        f"{origin} refused stream {stream.stream_id}: {goaway}",
         code=ErrorCodes.REFUSED_STREAM,
         by_peer=True,
         origin=origin,
@@ -118,9 +122,11 @@ def timed_out(origin: str, stream: Stream, expired: Expired) -> TransportError:
 # All streams of a connection
 
 
-def lost(origin: str, cause: BaseException | None) -> MakeError:
-    """The transport is gone."""
+def lost(origin: str, cause: BaseException | None, goaway: str) -> MakeError:
+    """The transport is gone; ``goaway`` is what the peer said before, if anything."""
     reason = "closed by the peer" if cause is None else str(cause) or type(cause).__name__
+    if goaway:
+        reason += f" after {goaway}"
     return partial(ConnectionLost, f"connection to {origin} lost: {reason}")
 
 

@@ -278,12 +278,13 @@ async def test_a_goaway_tells_apart_what_its_end_of_the_connection_does_not(
     stage: Stage,
 ) -> None:
     def attack(peer: Connection, _: int) -> None:
-        peer.raw(frames.goaway(NEIGHBOUR, INTERNAL_ERROR))
+        peer.raw(frames.goaway(NEIGHBOUR, INTERNAL_ERROR, b"out of order"))
         peer.close()
 
     outcome = await stage.attack(attack)
     assert outcome.response.body == GOOD
     expect_error(outcome.neighbour, ConnectionLost, processed=None)
+    assert "after GOAWAY INTERNAL_ERROR (0x2) 'out of order'" in str(outcome.neighbour)
     assert outcome.connections == 2
 
 
