@@ -9,8 +9,8 @@ The algorithm:
    smallest of 10 s. Twice their product, between floor and ceiling, is what is *wanted*.
 3. The clock is cut into rounds a little shorter than the round trip: what is granted within one
    comes back as DATA only after it. So a window was *limiting* when less than a quarter is left of
-   what the peer had been granted before the round. All else is limited by the application: such a
-   sample may raise the rate, but never the target.
+   what the peer had been granted before the round, or before the PING. All else is limited by the
+   application: such a sample may raise the rate, but never the target.
 4. As soon as a window is limiting the target rises, to twice what a round trip brings at this pace:
    it doubles with each round trip, and waits for no ACK. An ACK raises it to what is wanted.
 5. It does not rise while the application has more unread than it took within the round, nor after
@@ -61,7 +61,8 @@ LOW_WATER = 4
 GAIN = 1.25
 FLAT_ROUNDS = 3
 
-# A target that is too large by less than this stays: it would only go up and down.
+# A target that is too small or too large by less than this stays: it would only go up and down.
+RISE = 1.125
 SLACK = 1.5
 
 # An ACK that came late by more than this part of the product stood in line, if that is more than
@@ -134,12 +135,9 @@ class Path:
         return now - self._rtt_at >= RTT_AGE
 
     def add_rtt(self, now: float, rtt: float, *, queued: bool) -> bool:
-        """Take a sample of the round trip; True when the path has become longer.
+        """Take a sample of the round trip, in seconds; True when the path has become longer.
 
-        Args:
-            now: The present, in seconds.
-            rtt: The sample, in seconds.
-            queued: Whether its ACK stood in line; then it only replaces what is twice as old.
+        One whose ACK was ``queued`` behind DATA only replaces what is twice as old as usual.
         """
         if rtt > self.rtt and now - self._rtt_at < RTT_AGE * (2 if queued else 1):
             return False
@@ -206,6 +204,7 @@ class BdpEstimator:
         "_floor",
         "_fresh",
         "_gate",
+        "_granted",
         "_in_flight",
         "_initial",
         "_limited",
@@ -237,16 +236,15 @@ class BdpEstimator:
         self.pressed = False
         self._path = Path()
         self._gate = Gate()
-        # Whether a window was limiting since the last PING, and when one was last.
-        self._limited = False
-        self._limited_at = now
         self._moved = False
-        # The round, and what was granted in it by the windows' identifiers.
+        # When a window was limiting last; the round; and what was granted in it, by identifiers.
+        self._limited_at = now
         self._round = start
         self._fresh: dict[int, int] = {}
         self.round_until = inf
-        # The last PING, and the last sample.
-        self._in_flight = self._probing = False
+        # The last PING, whether a window was limiting since, what was granted, and the last sample.
+        self._in_flight = self._probing = self._limited = False
+        self._granted: dict[int, int] = {}
         self._sent = Mark(-inf)
         self._sampled = start
         self._pause = PAUSE
@@ -283,6 +281,10 @@ class BdpEstimator:
             increment: What is granted, in bytes.
             unread: What the application has not taken yet, in bytes.
         """
+        since = self._granted.get(window_id, 0)
+        self._granted[window_id] = since + increment
+        if (left - since) * LOW_WATER <= size and now >= self._calm_at:
+            self._limited = True
         fresh = self._fresh.get(window_id, 0)
         self._fresh[window_id] = fresh + increment
         seen = left - fresh
@@ -291,7 +293,6 @@ class BdpEstimator:
         self._watch(now, QUIET)
         if seen * LOW_WATER > size:
             return False
-        self._limited = True
         self._limited_at = now
         came = self.total - self._round.total
         if self._path.rtt == inf or unread > came + self._round.unread - unread:
@@ -308,12 +309,7 @@ class BdpEstimator:
         self._learn_rtt(now, rtt)
 
     def wants_ping(self, now: float, credit: int) -> bool:
-        """Whether a PING should be written, if none is in flight for another reason.
-
-        Args:
-            now: The present, in seconds.
-            credit: What is left of the connection's window, in bytes.
-        """
+        """Whether to write a PING; the connection's window has ``credit`` bytes left."""
         if now < self._ping_at or self.total == self._sampled.total:
             return False
         return self.squeeze is None or credit <= self.squeeze
@@ -323,6 +319,7 @@ class BdpEstimator:
         self._in_flight = True
         self._probing = self.squeeze is not None
         self._limited = self._moved = False
+        self._granted.clear()
         self._sent = Mark(now, self.total, unread)
         self._ping_at = now + LOST
         if self._path.rtt == inf:
@@ -353,8 +350,7 @@ class BdpEstimator:
     def tick(self, now: float) -> bool:
         """Give back what is not needed any more; True when ``target`` or ``squeeze`` changed."""
         before = (self.target, self.squeeze)
-        if self.squeeze is not None and now >= self._squeezed.at + DRY:
-            self._check_squeeze(now)
+        self._check_squeeze(now)
         if self.target != self._rest and now >= self._quiet_at:
             self._go_back(now)
         return before != (self.target, self.squeeze)
@@ -439,6 +435,8 @@ class BdpEstimator:
 
     def _check_squeeze(self, now: float) -> None:
         """Give a squeeze up when the bytes that use up the window do not come, or come in vain."""
+        if self.squeeze is None or now < self._squeezed.at + DRY:
+            return
         if self.total - self._squeezed.total < FLOOR or now - self._sent.at >= LOST:
             self._release(now)
         self._squeezed = Mark(now, self.total)
@@ -458,13 +456,13 @@ class BdpEstimator:
     def _grow(self, now: float, rate: float, wanted: int) -> bool:
         """Let the target rise, if it would and may."""
         wanted = min(wanted, self._ceiling)
-        if wanted <= self.target or self.pressed or not self._gate.lets_through(now, rate):
+        enough = wanted < self.target * RISE
+        if enough or self.pressed or not self._gate.lets_through(now, rate):
             return False
         self._move(now, wanted)
         self._pause = PAUSE
         if not self._in_flight:
-            soon = self._sent.at + max(PAUSE, self._path.rtt)
-            self._ping_at = min(self._ping_at, soon)
+            self._ping_at = min(self._ping_at, self._sent.at + max(PAUSE, self._path.rtt))
         return True
 
     def _fall(self, now: float) -> None:

@@ -74,14 +74,16 @@ def test_any_link_is_filled_within_twelve_round_trips(world: World) -> None:
 
 @given(worlds(jitter=1.0))
 def test_jitter_neither_starves_nor_bloats(world: World) -> None:
+    """At no time does less come than the initial window alone would bring."""
     link = world.link
     start = world.clock.now
+    longest = 2 * (link.delay + link.jitter)
     world.sender.supply(inf)
     world.run(30 * link.rtt)
-    assert world.rate(start + 15 * link.rtt, start + 30 * link.rtt) >= 0.5 * link.rate
+    least = min(link.rate, min(world.initial, world.connection) / longest)
+    assert world.rate(start + 15 * link.rtt, start + 30 * link.rtt) >= 0.6 * least
     check_bounds(world)
-    longest = link.rate * 2 * (link.delay + link.jitter)
-    assert world.bdp.target <= max(world.initial, FLOOR, 4 * longest)
+    assert world.bdp.target <= max(world.initial, FLOOR, 4 * link.rate * longest)
 
 
 @given(worlds(), st.floats(0.01, 0.2), st.booleans())
@@ -94,7 +96,7 @@ def test_a_slow_reader_lets_the_target_grow_no_further_than_it_reads(
     world.sender.supply(inf)
     world.run(40 * link.rtt)
     check_bounds(world)
-    enough = 4 * rate * link.rtt + 4 * world.frame
+    enough = 5.5 * rate * link.rtt + 4 * world.frame
     assert world.bdp.target <= max(world.initial, enough)
     world.sender.stop()
     world.run(2 + world.receiver.backlog / rate + 60)
@@ -110,11 +112,11 @@ def test_a_reader_that_stalls_never_lets_the_target_grow(world: World, streams: 
     assert world.receiver.backlog <= world.initial * world.streams
 
 
-@given(worlds(), st.floats(0.05, 0.45), st.integers(1, 20))
+@given(worlds(), st.floats(0.05, 0.24), st.integers(1, 20))
 def test_an_application_at_its_limit_never_lets_the_target_grow(
     world: World, share: float, portions: int
 ) -> None:
-    """On each stream it supplies less than half a window in any round trip."""
+    """On each stream it supplies less than a quarter of a window in any round trip."""
     rtt = world.link.rtt
     fits = min(world.initial, world.connection / world.streams, 0.4 * world.link.product)
     every = max(rtt / portions, fits / world.link.rate)
