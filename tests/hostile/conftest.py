@@ -1,6 +1,8 @@
-"""Every hostile scenario is played against both engines."""
+"""Every hostile scenario is played against both engines, and may take no more than its share."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,5 +10,7 @@ from tests.hostile.stage import Stage
 
 
 @pytest.fixture(params=["fast", "stock"])
-def stage(request: pytest.FixtureRequest) -> Stage:
-    return Stage(request.param)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    stage = Stage(request.param)
+    yield stage
+    stage.expect_bounded()

@@ -14,7 +14,7 @@ import platform
 import resource
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -49,7 +49,7 @@ NEIGHBOUR, VICTIM = 1, 3
 MEMORY = 16 * 1024 * 1024
 
 CPU = 10.0
-"""How long any play may compute, in seconds: one is expected, ten are a bug."""
+"""How long a scenario may compute, in seconds: one is expected, ten are a bug."""
 
 
 @dataclass(slots=True)
@@ -111,12 +111,19 @@ class Stage:
         engine: "fast" or "stock".
 
     Attributes:
-        memory: How much the process may grow in any play, in bytes; the peer's share is in it.
+        memory: How much the process may grow in a scenario, in bytes; the peer's share is in it.
     """
 
     def __init__(self, engine: str) -> None:
         self.engine = engine
         self.memory = MEMORY
+        _forget_peak()
+        self._size, self._cpu = _peak_memory(), time.process_time()
+
+    def expect_bounded(self) -> None:
+        """What happened since the stage was made took no more than it may."""
+        assert time.process_time() - self._cpu < CPU
+        assert _peak_memory() - self._size < self.memory
 
     async def play(self, script: Script, call: Call, **config: object) -> Outcome:
         """Let a peer follow a script on its first connection, and behave on all others.
@@ -126,14 +133,13 @@ class Stage:
             call: What is asked of the client.
             config: Fields of the client's configuration.
         """
-        with _bounded(self.memory):
-            async with hostile_peer(script) as peer:
-                async with self.client(**config) as client:
-                    result = await _result(call(client, peer.url("/")))
-                    await expect_good(client, peer)
-                with contextlib.suppress(ClientLeftError):
-                    await peer.finished()
-                return Outcome(result, None, peer.connections[0], len(peer.connections))
+        async with hostile_peer(script) as peer:
+            async with self.client(**config) as client:
+                result = await _result(call(client, peer.url("/")))
+                await expect_good(client, peer)
+            with contextlib.suppress(ClientLeftError):
+                await peer.finished()
+            return Outcome(result, None, peer.connections[0], len(peer.connections))
 
     def client(self, **config: object) -> HttpRequestClient:
         """A client with the engine of this stage, and with patience."""
@@ -341,20 +347,10 @@ async def _result(call: Awaitable[object]) -> object:
         return error
 
 
-@contextlib.contextmanager
-def _bounded(memory: int) -> Iterator[None]:
-    """Hold what happens in the block to the limits of every play."""
-    _forget_peak()
-    peak, cpu = _peak_memory(), time.process_time()
-    yield
-    assert time.process_time() - cpu < CPU
-    assert _peak_memory() - peak < memory
-
-
 def _forget_peak() -> None:
     """Let the kernel count the process's largest size anew, where it can.
 
-    What earlier plays have freed goes back first: growth into it would not show.
+    What earlier scenarios have freed goes back first: growth into it would not show.
     """
     if LINUX:
         with contextlib.suppress(AttributeError):  # a C library without it
