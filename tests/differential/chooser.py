@@ -16,9 +16,9 @@ from tests.differential.mutate import mutated
 from tests.differential.pools import BODY, FIELDS, HEADS, TRAILERS
 from tests.differential.steps import (
     Arm,
-    Burst,
     Call,
     Change,
+    End,
     Exhaust,
     Forget,
     GoAway,
@@ -50,9 +50,8 @@ _WINDOWS: Final = (0, 0, 5, 20, 100, 65_535, 200_000, 2**31 - 1)
 _ACTIONS: Final = tuple(ACTIONS)
 _NARROW: Final = (0, 4, 40, 300, 8_193)
 _NO_PRIORITIES: Final = 9
+_HTTP_1: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"
 _TRAILERS: Final = (b"", b"\x00\x01x\x01y", b"\x40\x01x\x01y")
-# More heads than an engine keeps encoded.
-_MANY_HEADS: Final = 1_026
 # More answers than are queued for a peer that does not take them.
 _FLOOD: Final = 1_001
 
@@ -96,9 +95,9 @@ class Chooser:
             (lambda: GoAway(random.choice(_CODES)), 0.4),
             (self._change, 3),
             (self._exhaust, 0.2),
+            (End, 0.2),
             (lambda: Narrow(random.random() < 0.5, random.choice(_NARROW)), 1.2),
             (lambda: Remember(random.randint(1, 4)), 0.4),
-            (lambda: Burst(_MANY_HEADS), 0.005),
             (self._arm, 3),
         )
         self._frames = _weighted(
@@ -140,11 +139,18 @@ class Chooser:
         calls = 0.36 if engine.streams else 0.7
         if random.random() < calls:
             return self._call()
-        if not engine.settings_received and random.random() < 0.05:
-            return Receive(b"")
-        if not engine.settings_received and random.random() < 0.97:
-            return self._receive(self._settings())
+        if not engine.settings_received:
+            return self._first()
         return self._receive(self._flight())
+
+    def _first(self) -> Step:
+        """What comes before anything else came: SETTINGS, or what is wrong there."""
+        chance = self._random.random()
+        if chance < 0.05:
+            return Receive(b"")
+        if chance < 0.07:
+            return self._receive(_HTTP_1)
+        return self._receive(self._settings() if chance < 0.97 else self._flight())
 
     def _call(self) -> Step:
         step = self._pick(self._calls)

@@ -10,17 +10,25 @@ from dynamo_h2.http2.fast import FastEngine
 from tests.differential.chooser import Chooser
 from tests.differential.pair import Pair
 from tests.differential.pools import CONFIGS
-from tests.differential.steps import Sequence, Step
+from tests.differential.steps import Burst, Open, Receive, Sequence, Step
+from tests.http2.frame_factory import settings
 
 __all__ = ["DEFAULT_SEED", "Finding", "Totals", "explore", "explore_one"]
 
 DEFAULT_SEED: Final = 9113
 
 _SHORTEST, _LONGEST = 12, 28
+# So often a connection is old already: it has sent more heads than an engine keeps encoded.
+_OLD_EVERY: Final = 1_000
+_LONG_LIFE: Final[tuple[Step, ...]] = (
+    Receive(settings()),
+    Open(0, 0, end_stream=True),
+    Burst(1_026),
+)
 # How many sequences have a peer whose bytes are damaged.
 _HOSTILE: Final = 0.3
-# How often a sequence goes on after its connection has failed: it has to stay failed.
-_STEPS_AFTER_FAILURE = 2
+# How many steps follow after the connection has failed: it has to stay failed.
+_STEPS_AFTER_FAILURE: Final = 2
 
 
 class Finding(Exception):
@@ -41,9 +49,8 @@ class Finding(Exception):
 class Totals(NamedTuple):
     """What was run."""
 
-    sequences: int = 0
-    steps: int = 0
-    failed: int = 0
+    sequences: int
+    steps: int
 
 
 def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequence:
@@ -65,6 +72,10 @@ def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequ
     steps: list[Step] = []
     try:
         pair = Pair(config, fast)
+        if number % _OLD_EVERY == 0:
+            for step in _LONG_LIFE:
+                steps.append(step)
+                pair.run(step)
         left = random.randint(_SHORTEST, _LONGEST)
         while left:
             step = chooser.step(pair.stock, pair.inbound.partial)

@@ -8,7 +8,6 @@ the test suite replays from then on.
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import json
 import secrets
@@ -74,7 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=Path, default=CASES, help="where findings are kept")
     options = parser.parse_args(arguments)
     _say(f"seed {options.seed}")
-    gc.freeze()
     begin = time.monotonic()
     sequences = steps = findings = 0
     while findings < _MOST_FINDINGS:

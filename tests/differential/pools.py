@@ -53,7 +53,12 @@ FIELDS: Final[Sequence[tuple[Field, ...]]] = (
     ((b"x-frontend-send-ts-ns", b"1753300000000000000"), (b"traceparent", b"00-1-2-01")),
     ((b"x-new", b"entry"), (b"authorization", b"Bearer other")),
     ((b"x-long", b"w" * 130), (b"x-model", b"large")),
-    ((b"accept", b""), (b"content-type", b"application/json"), (b"set-cookie", b"c=d")),
+    (
+        (b"accept", b""),
+        (b"content-type", b"application/json"),
+        (b"set-cookie", b"c=d"),
+        (b"cookie", b""),
+    ),
 )
 
 TRAILERS: Final[Sequence[tuple[Field, ...]]] = (

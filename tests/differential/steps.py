@@ -17,6 +17,7 @@ __all__ = [
     "Burst",
     "Call",
     "Change",
+    "End",
     "Exhaust",
     "Forget",
     "GoAway",
@@ -127,6 +128,13 @@ class Change(NamedTuple):
         return engine.change_settings({SettingCodes(code): value for code, value in self.pairs})
 
 
+class End(NamedTuple):
+    """The peer has closed the connection; what comes after it is nonsense, and harmless."""
+
+    def run(self, engine: Engine) -> None:
+        engine.receive_eof()
+
+
 class Exhaust(NamedTuple):
     """As if so many streams had been opened that only ``left`` identifiers are left."""
 
@@ -185,6 +193,7 @@ Call: TypeAlias = (
     | Ping
     | GoAway
     | Change
+    | End
     | Exhaust
     | Burst
     | Narrow
@@ -236,7 +245,7 @@ _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
     for kind in (
         *(Open, Request, SendData, SendTrailers, Reset, Forget, Grant),
-        *(Ping, GoAway, Change, Exhaust, Burst, Narrow, Remember, Arm, Receive),
+        *(Ping, GoAway, Change, End, Exhaust, Burst, Narrow, Remember, Arm, Receive),
     )
 }
 
