@@ -19,7 +19,6 @@ from dynamo_h2.http2.deadline import TICKS_PER_SECOND, Deadlines
 from dynamo_h2.http2.engine import Engine, NotHttp2
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
-from dynamo_h2.http2.flow import GRANT_FRACTION
 from dynamo_h2.http2.frames import FrameType
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
 from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, Stream
@@ -403,10 +402,9 @@ class Connection:
         """A piece of a body."""
         if self._keep_alive.asked:
             self._answered()
-        window = self._window
-        window.owed += flow_length
-        if window.owed * GRANT_FRACTION >= window.max_window_size:
-            self._grant_connection()
+        increment = self._window.process_bytes(flow_length)
+        if increment:
+            self._engine.grant(0, increment)
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -423,14 +421,14 @@ class Connection:
         if end_stream:
             self._response_ended(stream)
         elif flow_length:
-            stream.window.owed += flow_length
-            self._grant(stream)
+            self._grant(stream, flow_length)
 
     def on_late_data(self, flow_length: int) -> None:
         """DATA for a stream that is gone: the connection's credit is still owed."""
         self._flood.count(Idle.LATE, self.now)
-        self._window.owed += flow_length
-        self._grant_connection()
+        increment = self._window.process_bytes(flow_length)
+        if increment:
+            self._engine.grant(0, increment)
 
     def on_late(self, frame_type: int) -> None:
         """A frame that says nothing new of a stream that is gone; a field block has cost more."""
@@ -537,17 +535,11 @@ class Connection:
             send.progress_at = self.now  # the peer's moment to take more begins here
             self._arm(stream)
 
-    def _grant_connection(self) -> None:
-        """Return the connection's credit once enough is owed."""
-        increment = self._window.process_bytes(0)
-        if increment:
-            self._engine.grant(0, increment)
-
-    def _grant(self, stream: ReceiveHalf) -> None:
-        """Return a stream's credit once enough is owed."""
+    def _grant(self, stream: ReceiveHalf, size: int = 0) -> None:
+        """Return a stream's credit, for so many bytes more, once enough is owed."""
         if stream.ended or stream.error is not None:
             return
-        increment = stream.window.process_bytes(0)
+        increment = stream.window.process_bytes(size)
         if increment:
             self._engine.grant(cast("Stream", stream).stream_id, increment)
             self._on_output()

@@ -13,6 +13,10 @@
    the head goes through the encoder.
 5. A stream's state is set directly where the transition is the plain one.
 
+Each shortcut names what it saves: calls, of Python and of C, and microseconds of CPU time with the
+code around it, beside the spread of two measurements of the same code (A/A). `python -m
+bench.tricks` measures them.
+
 Everything else (padding, priority, CONTINUATION, trailers, unknown or closed streams, odd states,
 anything that may be an error) goes to `Engine` untouched. h2's objects are kept real, so that it
 can take over at any moment.
@@ -62,7 +66,7 @@ _MAX_WINDOW: Final = 2**31 - 1
 _NO_CONTENT: Final = frozenset({204, 304})
 
 # Bodies up to this size (bytes) are copied behind their head: one buffer is cheaper for a transport
-# than two, until the copy costs more.
+# than two, until the copy costs more. Saves 8 calls and 1.3 of 19.4 µs per request; A/A ±0.25.
 JOIN_LIMIT: Final = 8_192
 
 # Heads that are kept encoded for each connection; past it all are encoded anew.
@@ -70,7 +74,8 @@ MAX_BLOCKS: Final = 1_024
 
 # Payloads up to this size (bytes) are copied out of the read that brought them. A view of a larger
 # one saves that, but keeps the whole read alive: it is taken where that is no more than so many
-# times as long, which lets the frames of 64 KiB pass that large reads are full of.
+# times as long, which lets the frames of 64 KiB pass that large reads are full of. The copy saves
+# 1 call and 0.51 of 4.06 µs per token; A/A ±0.09.
 COPY_LIMIT: Final = 4_096
 VIEW_PART: Final = 5
 
@@ -93,6 +98,7 @@ class _StateMachine(H2StreamStateMachine):
 class _Stream(EngineStream):
     """A stream that sets at birth only what differs from stream to stream."""
 
+    # Saves 12 calls and 2.8 of 22.3 µs per request; A/A ±0.55.
     _expected_content_length = None
     _actual_content_length = 0
     _authority = None
@@ -134,6 +140,7 @@ class FastEngine(Engine):
         self._data_end = False
         self._data_left = 0
         # Whether nothing of a frame or field block is kept, and the peer's SETTINGS have come.
+        # Saves 7 calls and 0.76 of 7.94 µs per token that comes alone; A/A ±0.32.
         self._between_frames = False
         self._settings_changed()
 
@@ -190,6 +197,7 @@ class FastEngine(Engine):
         pad_length: int | None = None,
     ) -> None:
         """Send one DATA frame; a body is queued as it is, behind its frame header."""
+        # Saves 50 calls and 8.5 of 11.8 µs per frame of 16 KiB; A/A ±0.06.
         size = len(data)
         stream = self._live.get(stream_id)
         state = _CLOSED if stream is None else stream.state_machine.state
@@ -226,7 +234,7 @@ class FastEngine(Engine):
             or self.highest_outbound_stream_id >= self.HIGHEST_ALLOWED_STREAM_ID - 1
         ):
             return None
-        block = self._blocks.get(head)
+        block = self._blocks.get(head)  # saves 26 calls and 5.8 of 23.8 µs per request; A/A ±0.25
         if block is None:
             if len(self._blocks) >= MAX_BLOCKS:
                 self._blocks.clear()
@@ -332,6 +340,8 @@ class FastEngine(Engine):
 
     def _take_data(self, data: bytes, start: int, length: int, flags: int, stream_id: int) -> bool:
         """Take a plain DATA frame, or the part of it that is here; false for any other."""
+        # Saves 39 calls and 7.2 of 10.8 µs per token; A/A ±0.05.
+        # Saves 38 calls and 8.4 of 11.0 µs per frame of 16 KiB; A/A ±0.03.
         stream = self._live.get(stream_id)
         if stream is None or flags & ~END_STREAM:
             return False
@@ -366,8 +376,7 @@ class FastEngine(Engine):
         if flags:
             self._end(stream)
         end = start + length
-        piece = data[start:end] if length <= COPY_LIMIT else _piece(data, start, end)
-        self._receiver.on_data(stream_id, piece, length, bool(flags))
+        self._receiver.on_data(stream_id, _piece(data, start, end), length, bool(flags))
         return True
 
     def _more_data(self, data: bytes) -> int:
@@ -388,6 +397,7 @@ class FastEngine(Engine):
 
     def _take_head(self, data: bytes, start: int, end: int, flags: int, stream_id: int) -> bool:
         """Take a response head that was seen before; false for any other, which is learnt."""
+        # Saves 113 calls and 23.5 of 41.7 µs per request; A/A ±0.51.
         if flags & ~END_STREAM != END_HEADERS:
             return False
         block = data[start:end]
@@ -421,6 +431,7 @@ class FastEngine(Engine):
 
     def _take_credit(self, data: bytes, start: int, length: int, stream_id: int) -> bool:
         """Take a WINDOW_UPDATE that breaks no rule; false for any other."""
+        # Two for 256 KiB: saves 3 calls and 0.74 of 3.95 µs per 16 KiB sent; A/A ±0.08.
         if length != 4:
             return False
         increment = _unpack_u32(data, start)[0] & _MAX_WINDOW
@@ -442,7 +453,9 @@ class FastEngine(Engine):
         """Keep the settings that every request needs where they cost one look-up."""
         # What was right may be too long now, or lack a table size update that is owed.
         self._heads = HeadCache()
+        # Saves 5 calls and 0.80 of 20.6 µs per request; A/A ±0.73, and ±0.38 when measured again.
         self._stream_limit = self.peer_stream_limit
+        # Saves 6 calls and 1.3 of 21.0 µs per request; A/A ±0.64.
         self._windows = (
             self.local_settings.initial_window_size,
             self.remote_settings.initial_window_size,
@@ -452,6 +465,7 @@ class FastEngine(Engine):
 
     def _end(self, stream: EngineStream) -> None:
         """Note the peer's END_STREAM."""
+        # Saves 7 calls and 1.4 of 21.1 µs per request; A/A ±0.29.
         machine = stream.state_machine
         if machine.state is _OPEN:
             machine.state = _HALF_CLOSED_REMOTE
