@@ -1,0 +1,121 @@
+"""What the request path is measured at, without sockets: one small thing over and over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from bench.loopback import READ, URL, Loopback
+from bench.payloads import TOKEN, payload
+from bench.workloads.unary import PATH, SIZE
+from dynamo_h2.http2.frames import FrameType, pack_frame
+
+if TYPE_CHECKING:
+    from bench.loopback import LoopbackTransport
+    from dynamo_h2 import HttpRequestClient
+
+Repeat: TypeAlias = Callable[[int], Awaitable[None]]
+"""Does a thing so many times."""
+
+IN_FLIGHT: Final = 32
+STREAMS: Final = 64
+TOKENS_PER_READ: Final = 16  # as many as come at once from granian at 100 tokens/s for each stream
+FRAME: Final = 16_384
+UPLOAD: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Something that can be repeated.
+
+    Args:
+        unit: What is done once.
+        block: How often it is done between two looks at the clock: 10 to 20 ms.
+        open: Gets everything ready.
+    """
+
+    unit: str
+    block: int
+    open: Callable[[], AbstractAsyncContextManager[Repeat]]
+
+
+@contextlib.asynccontextmanager
+async def _requests(in_flight: int) -> AsyncIterator[Repeat]:
+    client, body = Loopback().client(), payload(1, SIZE)
+
+    async def send(count: int) -> None:
+        for _ in range(count):
+            await client.send_request(URL + PATH, body)
+
+    async def repeat(count: int) -> None:
+        await asyncio.gather(*[send(count // in_flight) for _ in range(in_flight)])
+
+    yield repeat
+    await client.close()
+
+
+@contextlib.asynccontextmanager
+async def _reading(streams: int) -> AsyncIterator[LoopbackTransport]:
+    """Lets so many responses be read, and yields where they come from."""
+    loopback = Loopback(tokens=True)
+    client = loopback.client()
+    begun = asyncio.Semaphore(0)
+    tasks = [asyncio.create_task(_read(client, begun)) for _ in range(streams)]
+    for _ in tasks:
+        await begun.acquire()
+    yield loopback.transports[0]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    await client.close()
+
+
+async def _read(client: HttpRequestClient, begun: asyncio.Semaphore) -> None:
+    async with client.stream("GET", URL) as response:
+        begun.release()
+        async for _ in response:
+            pass
+
+
+@contextlib.asynccontextmanager
+async def _data(streams: int, piece: bytes, per_read: int) -> AsyncIterator[Repeat]:
+    """Feeds DATA frames, so many in each read, to so many streams in turn."""
+    async with _reading(streams) as transport:
+        frames = [pack_frame(FrameType.DATA, 0, stream, piece) for stream in transport.streams]
+        frames *= -(-per_read // len(frames))
+        reads = [b"".join(frames[at : at + per_read]) for at in range(0, len(frames), per_read)]
+
+        async def repeat(count: int) -> None:
+            for turn in range(count // per_read):
+                transport.send(reads[turn % len(reads)])
+                await asyncio.sleep(0)
+
+        yield repeat
+
+
+@contextlib.asynccontextmanager
+async def _uploads() -> AsyncIterator[Repeat]:
+    client, body = Loopback().client(), bytes(UPLOAD)
+
+    async def repeat(count: int) -> None:
+        for _ in range(count * FRAME // UPLOAD):
+            await client.send_request(URL + PATH, body)
+
+    yield repeat
+    await client.close()
+
+
+REQUEST: Final = Scene("request", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT))
+TOKEN_READ: Final = Scene("token", 64 * STREAMS, partial(_data, STREAMS, TOKEN, TOKENS_PER_READ))
+LONE_TOKEN: Final = Scene("token that comes alone", 32 * STREAMS, partial(_data, STREAMS, TOKEN, 1))
+DOWNLOAD: Final = Scene(
+    "16 KiB downloaded",
+    300 * (READ // FRAME - 1),
+    partial(_data, 1, bytes(FRAME), READ // FRAME - 1),
+)
+UPLOADED: Final = Scene("16 KiB uploaded", 16 * UPLOAD // FRAME, _uploads)

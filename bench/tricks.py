@@ -1,0 +1,368 @@
+"""``python -m bench.tricks``: what the code that is written oddly for speed saves.
+
+Each trick is taken out while the client runs without sockets: its source is replaced by the plain
+one. A round measures three blocks in random order, two as the code is (A, A) and one without the
+trick (B), each after a short block that is not measured. Told are the calls of one unit, of Python
+and of C, without the trick and with it; the median over all rounds of what B costs more than A, in
+CPU time of the thread; and the A/A spread: the median difference of the two blocks that are the
+same. A gain that is no larger than that spread counts as none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import random
+import sys
+import textwrap
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from statistics import median
+from time import thread_time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from unittest.mock import patch
+
+import uvloop
+from h2.stream import StreamInputs
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from bench.environment import pick_cores
+from bench.scenes import DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED
+from bench.servers import staying_on
+from dynamo_h2 import client, exchange, routes
+from dynamo_h2.http2 import fast, hpack_cache, stream
+from dynamo_h2.http2.engine import Engine
+from dynamo_h2.http2.engine_stream import EngineStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, ModuleType
+
+    from h2.config import H2Configuration
+    from h2.stream import StreamState
+
+    from bench.scenes import Repeat, Scene
+
+LEAST_ROUNDS: Final = 15
+PIPED_WIDTH: Final = 140
+WARM_UP: Final = 8  # that part of a block goes before it: the interpreter specialises anew
+_ANNOTATIONS: Final = "from __future__ import annotations"
+
+
+@dataclass(frozen=True, slots=True)
+class Trick:
+    """One way in which the code is written for speed.
+
+    Args:
+        name: What it does.
+        scene: Where it is measured.
+        off: Takes it out.
+    """
+
+    name: str
+    scene: Scene
+    off: Callable[[], AbstractContextManager[object]]
+
+
+class Gain(NamedTuple):
+    """What a trick saves, per unit.
+
+    Args:
+        calls: Calls with it.
+        calls_without: Calls without it.
+        gain: Microseconds that it saves.
+        spread: Microseconds between two blocks that are the same.
+        whole: Microseconds with it.
+    """
+
+    calls: float
+    calls_without: float
+    gain: float
+    spread: float
+    whole: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether the gain stands out of the spread."""
+        return self.gain > self.spread
+
+
+def rewritten(
+    module: ModuleType, name: str, *changes: tuple[str, str]
+) -> Callable[[], AbstractContextManager[object]]:
+    """Returns how to replace a function by the same with plainer source.
+
+    Args:
+        module: Where it stands.
+        name: Its name there, ``Class.method`` for a method.
+        changes: Source that stands there once, and what to put in its place.
+    """
+
+    def replace() -> AbstractContextManager[object]:
+        where, _, attribute = name.rpartition(".")
+        owner: Any = getattr(module, where)
+        function = inspect.unwrap(getattr(owner, attribute))
+        source = textwrap.dedent(inspect.getsource(function))
+        for odd, plain in changes:
+            if source.count(odd) != 1:
+                raise LookupError(f"{name} has {odd!r} {source.count(odd)} times")
+            source = source.replace(odd, plain)
+        source = source.replace("super()", f"super({where}, self)")
+        made: dict[str, Any] = {}
+        exec(compile(f"{_ANNOTATIONS}\n{source}", name, "exec"), vars(module), made)
+        return patch.object(owner, attribute, made[attribute])
+
+    return replace
+
+
+def replaced(
+    owner: object, name: str, plain: object
+) -> Callable[[], AbstractContextManager[object]]:
+    """Returns how to replace an attribute."""
+    return lambda: patch.object(owner, name, plain)
+
+
+def together(
+    *parts: Callable[[], AbstractContextManager[object]],
+) -> Callable[[], AbstractContextManager[object]]:
+    """Returns how to do several of these at once."""
+
+    def enter() -> AbstractContextManager[object]:
+        stack = ExitStack()
+        for part in parts:
+            stack.enter_context(part())
+        return stack
+
+    return enter
+
+
+def _leave_it(*_frame: object) -> bool:
+    """What a shortcut says of a frame that it leaves to `Engine`."""
+    return False
+
+
+def _stream_by_h2(
+    stream_id: int,
+    config: H2Configuration,
+    windows: tuple[int, int],
+    frame_size: int,
+    method: bytes,
+    state: StreamState,
+) -> EngineStream:
+    """Makes a stream as `Engine` does, and lets h2 move it to its state."""
+    made = EngineStream(stream_id, config, *windows)
+    made.max_outbound_frame_size = frame_size
+    made.request_method = method
+    made.state_machine.process_input(StreamInputs.SEND_HEADERS)
+    if state is not made.state_machine.state:
+        made.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+    return made
+
+
+def _end_by_h2(engine: fast.FastEngine, stream: EngineStream) -> None:
+    """Lets h2 note the peer's END_STREAM."""
+    stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+    engine._forget_if_closed(stream)  # noqa: SLF001 - as the engine does
+
+
+_next_chunk = exchange.BodyStream.__anext__
+
+
+async def _next_in_steps(body: exchange.BodyStream) -> bytes:
+    """Reads a chunk through a chain of three coroutines."""
+
+    async def step() -> bytes:
+        return await _next_chunk(body)
+
+    return await step()
+
+
+_WINDOWS: Final = (
+    "(self.local_settings.initial_window_size, self.remote_settings.initial_window_size)"
+)
+
+TRICKS: Final[tuple[Trick, ...]] = (
+    Trick(
+        "a response head that is known is not decoded",
+        REQUEST,
+        replaced(fast.FastEngine, "_take_head", _leave_it),
+    ),
+    Trick(
+        "a request's head is encoded once",
+        REQUEST,
+        rewritten(fast, "FastEngine._block", ("self._blocks.get(head)", "None")),
+    ),
+    Trick(
+        "how a literal begins is encoded once",
+        REQUEST,
+        rewritten(hpack_cache, "StatelessEncoder.encode", ("self._prefixes.get(name)", "None")),
+    ),
+    Trick("head and body are one buffer", REQUEST, replaced(fast, "JOIN_LIMIT", -1)),
+    Trick("a stream is born in its state", REQUEST, replaced(fast, "_Stream", _stream_by_h2)),
+    Trick("END_STREAM sets the state", REQUEST, replaced(fast.FastEngine, "_end", _end_by_h2)),
+    Trick(
+        "the peer's stream limit is kept",
+        REQUEST,
+        rewritten(fast, "FastEngine._block", ("self._stream_limit", "self.peer_stream_limit")),
+    ),
+    Trick(
+        "the first windows of a stream are kept",
+        REQUEST,
+        together(
+            rewritten(fast, "FastEngine._begin", ("self._windows", _WINDOWS)),
+            rewritten(
+                fast,
+                "FastEngine.send_request",
+                ("self._windows[1]", "self.remote_settings.initial_window_size"),
+            ),
+        ),
+    ),
+    Trick(
+        "routes are remembered",
+        REQUEST,
+        rewritten(routes, "Routes.find", ("self._routes.get(key)", "None")),
+    ),
+    Trick(
+        "bytes are taken as they are",
+        REQUEST,
+        rewritten(
+            client, "HttpRequestClient._exchange", ("if isinstance(source, bytes):", "if False:")
+        ),
+    ),
+    Trick(
+        "DATA is judged in place", TOKEN_READ, replaced(fast.FastEngine, "_take_data", _leave_it)
+    ),
+    Trick(
+        "small payloads are copied",
+        TOKEN_READ,
+        together(replaced(fast, "COPY_LIMIT", 0), replaced(fast, "VIEW_PART", 2**31)),
+    ),
+    Trick(
+        "stream credit is asked for when it is due",
+        TOKEN_READ,
+        rewritten(
+            stream,
+            "ReceiveHalf.read",
+            ("if window.owed * GRANT_FRACTION >= window.max_window_size:", "if True:"),
+        ),
+    ),
+    Trick(
+        "one coroutine down to the future",
+        TOKEN_READ,
+        replaced(exchange.BodyStream, "__anext__", _next_in_steps),
+    ),
+    Trick(
+        "between frames the reader is not asked",
+        LONE_TOKEN,
+        rewritten(
+            fast,
+            "FastEngine._read_frames",
+            ("0 if self._between_frames else self._resume(data)", "self._resume(data)"),
+        ),
+    ),
+    Trick(
+        "DATA of 16 KiB is judged in place",
+        DOWNLOAD,
+        replaced(fast.FastEngine, "_take_data", _leave_it),
+    ),
+    Trick(
+        "DATA is queued as header and body",
+        UPLOADED,
+        replaced(fast.FastEngine, "send_data", Engine.send_data),
+    ),
+    Trick(
+        "WINDOW_UPDATE is applied in place",
+        UPLOADED,
+        replaced(fast.FastEngine, "_take_credit", _leave_it),
+    ),
+)
+
+
+async def measure(trick: Trick, rounds: int, rng: random.Random) -> Gain:
+    """Measures a trick in so many rounds."""
+    scene = trick.scene
+    async with scene.open() as repeat:
+        await _cost(scene, repeat)
+        times: dict[str, list[float]] = {"A": [], "a": [], "B": []}
+        for _ in range(rounds):
+            for name in rng.sample(sorted(times), 3):
+                with trick.off() if name == "B" else nullcontext():
+                    times[name].append(await _cost(scene, repeat))
+        calls = await count_calls(scene, repeat)
+        with trick.off():
+            calls_without = await count_calls(scene, repeat)
+    pairs = list(zip(times["A"], times["a"], times["B"], strict=True))
+    return Gain(
+        calls,
+        calls_without,
+        median(without - (first + second) / 2 for first, second, without in pairs),
+        median(abs(first - second) for first, second, _ in pairs),
+        median(times["A"] + times["a"]),
+    )
+
+
+async def _cost(scene: Scene, repeat: Repeat) -> float:
+    """Returns the microseconds of CPU time that one unit costs, once types are specialised."""
+    await repeat(scene.block // WARM_UP)
+    begun = thread_time()
+    await repeat(scene.block)
+    return (thread_time() - begun) / scene.block * 1e6
+
+
+async def count_calls(scene: Scene, repeat: Repeat) -> float:
+    """Returns how many functions, of Python and of C, one unit calls."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    units = scene.block // WARM_UP
+    sys.setprofile(count)
+    try:
+        await repeat(units)
+    finally:
+        sys.setprofile(None)
+    return calls / units
+
+
+def row(trick: Trick, found: Gain) -> tuple[str, ...]:
+    """Returns the cells of one trick."""
+    return (
+        trick.name,
+        trick.scene.unit,
+        f"{found.calls_without:.1f} → {found.calls:.1f}",
+        f"{found.whole + found.gain:.2f} → {found.whole:.2f}",
+        f"{found.gain:.2f}",
+        f"±{found.spread:.2f}",
+        "" if found.counts else "none",
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures the tricks and prints a row for each."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tricks", description="see the module")
+    parser.add_argument("--only", default="", help="a part of the names")
+    parser.add_argument("--rounds", type=int, default=41, help=f"at least {LEAST_ROUNDS}")
+    parser.add_argument("--seed", type=int, default=1, help="of the order in a round")
+    arguments = parser.parse_args(argv)
+    if arguments.rounds < LEAST_ROUNDS:
+        parser.error(f"--rounds must be at least {LEAST_ROUNDS}")
+    rng = random.Random(arguments.seed)
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("trick", "unit"):
+        table.add_column(name)
+    for name in ("calls", "µs", "gain", "A/A", ""):
+        table.add_column(name, justify="right")
+    with staying_on(pick_cores()[0]):
+        for trick in TRICKS:
+            if arguments.only in trick.name:
+                table.add_row(*row(trick, uvloop.run(measure(trick, arguments.rounds, rng))))
+    (Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
