@@ -36,7 +36,6 @@ from tests.http2.frame_factory import DATA
 
 __all__ = ["Difference", "Pair", "replay"]
 
-
 # Inside a frame that comes byte by byte, states are compared where its header ends and this often
 # (bytes); everything else always is.
 _LOOK_EVERY = 16
@@ -47,12 +46,12 @@ class Difference(AssertionError):
 
     Args:
         what: In which respect.
-        stock: What the stock engine has.
-        fast: What the fast engine has.
+        one: What the authority has.
+        other: What the engine has that is held against it.
     """
 
-    def __init__(self, what: str, stock: object, fast: object) -> None:
-        super().__init__(f"{what}:\n  stock: {stock!r}\n  fast:  {fast!r}")
+    def __init__(self, what: str, one: object, other: object) -> None:
+        super().__init__(f"{what}:\n  expected: {one!r}\n  found:    {other!r}")
         self.what = what
 
 
@@ -114,7 +113,7 @@ class Pair:
         self.stock = self._stock.engine
         # The number of the DATA frame inside of which the client closed its stream.
         self._closed_inside: int | None = None
-        self._check(None, None)
+        self._check(None, None, closely=True)
 
     def run(self, step: Step) -> None:
         """Do a step with both.
@@ -134,7 +133,10 @@ class Pair:
     def _receive(self, piece: bytes, view: bool) -> None:
         self.inbound.feed(piece)
         data = memoryview(piece) if view else piece
-        self._check(self._stock.receive(data), self._fast.receive(data))
+        stock, fast = self._stock.receive(data), self._fast.receive(data)
+        into = self.inbound.into
+        closely = len(piece) != 1 or into == HEADER_LENGTH or into % _LOOK_EVERY == 0
+        self._check(stock, fast, closely=closely)
 
     def _call(self, step: Call) -> None:
         partial = self.inbound.partial
@@ -142,16 +144,15 @@ class Pair:
             # It would cover up who is ahead.
             return
         stream = None if partial is None else self.stock.streams.get(partial.stream)
-        self._check(self._stock.call(step), self._fast.call(step))
+        self._check(self._stock.call(step), self._fast.call(step), closely=True)
         if stream is not None and stream.closed:
             self._closed_inside = self.inbound.number
 
-    def _check(self, stock_result: object, fast_result: object) -> None:
+    def _check(self, stock_result: object, fast_result: object, *, closely: bool) -> None:
         if stock_result != fast_result:
             raise Difference("results", stock_result, fast_result)
         self._compare_output()
-        into = self.inbound.into
-        if into % _LOOK_EVERY and into != HEADER_LENGTH:
+        if not closely:
             partial = self.inbound.partial
             ahead = partial is not None and self._fast_is_ahead()
             self._compare_events(self._lead(partial) if partial and ahead else [])
