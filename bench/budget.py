@@ -1,10 +1,13 @@
 """``python -m bench.budget``: where the microseconds of one request go.
 
-The client sends the unary workload, once as it is and once under a profiler that counts calls.
-The profiler's shares, of Python functions and of what they call in C, are laid over the CPU time
-that was measured without it; a write is part of the function that writes. The profiler makes short
-functions look more expensive than long ones, and the event loop cheaper than it is: read the table
-as a map, and measure a change without it.
+The client sends the unary workload, several times as it is and once under a profiler:
+
+1. CPU time and the kernel's part of it are those without the profiler, the medians of all times.
+2. What the profiler finds outside of Python functions is the event loop's and the kernel's, which
+   reads, writes and polls there; the profiler does not slow it down, so it is taken as it is.
+3. The rest is Python's, and is laid out by the profiler's shares: of each module with what it calls
+   in C. They make short functions look more expensive than long ones, so read the table as a map,
+   and measure a change without it.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from time import thread_time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import uvloop
@@ -36,11 +41,14 @@ if TYPE_CHECKING:
     from bench.adapter import Adapter, Client
 
 ROOT: Final = Path(__file__).parents[1]
-OUTSIDE: Final = "outside Python functions"
+KERNEL: Final = "the kernel"
+LOOP: Final = "the event loop"
+ROUNDS: Final = 7  # without the profiler
+PIPED_WIDTH: Final = 100
 
 
 class Cost(NamedTuple):
-    """What one module costs per request."""
+    """What one module costs per request; what is no module has no calls."""
 
     calls: float
     microseconds: float
@@ -68,7 +76,7 @@ class Measured:
     Args:
         plain: without the profiler.
         kernel: how many of them in the kernel.
-        profiled: with the profiler.
+        profiled: with the profiler, of this thread.
         profile: what the profiler saw.
     """
 
@@ -79,16 +87,19 @@ class Measured:
 
 
 async def measure(adapter: Adapter, plan: Plan) -> Measured:
-    """Sends everything three times: to warm up, as it is, and under the profiler."""
+    """Sends everything again and again: to warm up, as it is, and under the profiler."""
     async with adapter.client(plan.in_flight) as client:
         await send_all(client, plan)
-        begun, kernel = cpu_seconds(), kernel_seconds()
-        await send_all(client, plan)
-        plain, kernel = cpu_seconds() - begun, kernel_seconds() - kernel
-        begun = cpu_seconds()
-        with cProfile.Profile() as profile:
+        plain, kernel = [], []
+        for _ in range(ROUNDS):
+            begun, begun_kernel = cpu_seconds(), kernel_seconds()
             await send_all(client, plan)
-        return Measured(plain, kernel, cpu_seconds() - begun, profile)
+            plain.append(cpu_seconds() - begun)
+            kernel.append(kernel_seconds() - begun_kernel)
+        begun = thread_time()
+        with cProfile.Profile(thread_time) as profile:
+            await send_all(client, plan)
+        return Measured(median(plain), median(kernel), thread_time() - begun, profile)
 
 
 async def send_all(client: Client, plan: Plan) -> None:
@@ -122,9 +133,15 @@ def costs(measured: Measured, requests: int) -> dict[str, Cost]:
         for called in entry.calls or ():
             if isinstance(called.code, str):
                 seconds[module] += called.inlinetime
-    seconds[OUTSIDE] = max(0.0, measured.profiled - sum(seconds.values()))
-    scale = measured.plain / sum(seconds.values()) / requests * 1e6
-    found = {name: Cost(calls[name] / requests, own * scale) for name, own in seconds.items()}
+    inside = sum(seconds.values())
+    loop = max(0.0, measured.profiled - inside - measured.kernel)
+    scale = (measured.plain - measured.kernel - loop) / inside
+    found = {
+        name: Cost(calls[name] / requests, own * scale / requests * 1e6)
+        for name, own in seconds.items()
+    }
+    found[KERNEL] = Cost(0.0, measured.kernel / requests * 1e6)
+    found[LOOP] = Cost(0.0, loop / requests * 1e6)
     return dict(sorted(found.items(), key=lambda item: -item[1].microseconds))
 
 
@@ -139,26 +156,44 @@ def module_of(filename: str) -> str:
 
 
 def draw(found: dict[str, Cost], title: str) -> Table:
-    """Returns the table; modules under a hundredth of the whole share one row."""
+    """Returns the table."""
     total = sum(cost.microseconds for cost in found.values())
+    calls = sum(cost.calls for cost in found.values())
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_footer=True)
-    table.add_column("module", footer="together")
-    table.add_column("calls/request", justify="right")
-    table.add_column("µs/request", footer=f"{total:.1f}", justify="right")
+    table.add_column("where", footer="together")
+    table.add_column("calls", footer=f"{calls:.1f}", justify="right")
+    table.add_column("µs", footer=f"{total:.1f}", justify="right")
     table.add_column("share", footer="100 %", justify="right")
-    small = {name: cost for name, cost in found.items() if cost.microseconds < total / 100}
-    for name, cost in found.items():
-        if name not in small:
-            table.add_row(name, *_cells(cost, total))
-    if small:
-        rest = Cost(*map(sum, zip(*small.values(), strict=True)))
-        table.add_row(f"{len(small)} others", *_cells(rest, total))
+    for cells in rows(found):
+        table.add_row(*cells)
     return table
+
+
+def markdown(found: dict[str, Cost]) -> str:
+    """Returns the table for a page, without its totals."""
+    lines = ["| where | calls | µs | share |", "| --- | ---: | ---: | ---: |"]
+    return "\n".join([*lines, *[f"| {' | '.join(cells)} |" for cells in rows(found)]])
+
+
+def rows(found: dict[str, Cost]) -> list[tuple[str, ...]]:
+    """Returns the cells of each row; modules under a hundredth of the whole share one."""
+    total = sum(cost.microseconds for cost in found.values())
+    out: list[tuple[str, ...]] = []
+    small: list[Cost] = []
+    for name, cost in found.items():
+        if cost.calls and cost.microseconds < total / 100:
+            small.append(cost)
+        else:
+            out.append((name, *_cells(cost, total)))
+    if small:
+        rest = Cost(*map(sum, zip(*small, strict=True)))
+        out.append((f"{len(small)} others", *_cells(rest, total)))
+    return out
 
 
 def _cells(cost: Cost, total: float) -> tuple[str, str, str]:
     share = 100 * cost.microseconds / total
-    return f"{cost.calls:.1f}", f"{cost.microseconds:.2f}", f"{share:.0f} %"
+    return f"{cost.calls:.1f}" if cost.calls else "", f"{cost.microseconds:.1f}", f"{share:.0f} %"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -166,7 +201,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.budget", description="see the module")
     parser.add_argument("--client", default=OURS)
     parser.add_argument("--in-flight", type=int, default=32)
-    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--requests", type=int, default=10_000, help="each time")
+    parser.add_argument("--markdown", action="store_true", help="print the table for a page")
     arguments = parser.parse_args(argv)
     (adapter,) = find_clients([arguments.client])
     client_core, server_core = pick_cores()
@@ -174,11 +210,13 @@ def main(argv: list[str] | None = None) -> int:
         plan = Plan(url + PATH, arguments.requests, arguments.in_flight)
         with staying_on(client_core):
             measured = uvloop.run(measure(adapter, plan))
-    title = f"{adapter.name}, 1 KiB POST → 202, {plan.in_flight} in flight"
-    console = Console()
-    console.print(draw(costs(measured, plan.requests), title))
-    kernel = measured.kernel / plan.requests * 1e6
-    console.print(f"of these, in the kernel: {kernel:.1f} µs/request", highlight=False)
+    found = costs(measured, plan.requests)
+    if arguments.markdown:
+        print(markdown(found))
+        return 0
+    title = f"{adapter.name}, 1 KiB POST → 202, {plan.in_flight} in flight, per request"
+    console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+    console.print(draw(found, title))
     return 0
 
 

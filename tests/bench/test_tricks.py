@@ -1,0 +1,90 @@
+"""The tricks of the request path: each can be taken out, and without it the client is right too."""
+
+from __future__ import annotations
+
+import random
+import re
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import tricks
+from bench.scenes import DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED, Scene
+from bench.tricks import LEAST_ROUNDS, TRICKS, Gain, Trick, count_calls, measure, rewritten, row
+from dynamo_h2.http2 import fast, stream
+
+SCENES = [REQUEST, TOKEN_READ, LONE_TOKEN, DOWNLOAD, UPLOADED]
+PACKAGE = Path(fast.__file__).parents[1]
+
+
+def short(scene: Scene) -> Scene:
+    """The same with few repetitions, in whole requests, rounds of streams, reads and uploads."""
+    return replace(scene, block=scene.block // 4)
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.unit)
+async def test_a_scene_repeats_what_it_says(scene: Scene) -> None:
+    async with scene.open() as repeat:
+        await repeat(scene.block // 4)
+        first = await count_calls(scene, repeat)
+        assert await count_calls(scene, repeat) == pytest.approx(first, rel=0.1)
+        assert first > 10
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.name)
+async def test_the_client_makes_more_calls_without_a_trick(trick: Trick) -> None:
+    scene = trick.scene
+    async with scene.open() as repeat:
+        await repeat(scene.block // 4)
+        calls = await count_calls(scene, repeat)
+        with trick.off():
+            await repeat(scene.block // 4)
+            assert await count_calls(scene, repeat) > calls + 0.5
+        assert await count_calls(scene, repeat) == pytest.approx(calls, rel=0.1)
+
+
+async def test_a_trick_is_measured_beside_the_spread_of_the_same_code() -> None:
+    slow = rewritten(stream, "ReceiveHalf.read", ("chunk = ", "[None] * 20_000; chunk = "))
+    found = await measure(Trick("", short(TOKEN_READ), slow), 5, random.Random(1))
+    assert found.gain > 0
+    assert found.whole > 0
+    assert found.spread >= 0
+    assert found.counts
+
+
+def test_a_gain_inside_the_spread_counts_as_none() -> None:
+    inside = Gain(calls=5, calls_without=6, gain=0.1, spread=0.1, whole=2)
+    assert not inside.counts
+    assert inside._replace(gain=0.11).counts
+    trick = Trick("name", REQUEST, AbstractContextManager)
+    assert row(trick, inside) == (
+        "name", "request", "6.0 → 5.0", "2.10 → 2.00", "0.10", "±0.10", "none",
+    )  # fmt: skip
+
+
+def test_source_that_is_not_there_cannot_be_replaced() -> None:
+    with pytest.raises(LookupError, match="has 'nowhere' 0 times"):
+        rewritten(fast, "FastEngine._end", ("nowhere", ""))()
+
+
+def test_too_few_rounds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tricks.main(["--rounds", str(LEAST_ROUNDS - 1)])
+    assert f"at least {LEAST_ROUNDS}" in capsys.readouterr().err
+
+
+def test_the_command_prints_a_row_for_each_trick(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tricks.main(["--only", "END_STREAM", "--rounds", str(LEAST_ROUNDS)]) == 0
+    assert "END_STREAM sets the state" in capsys.readouterr().out
+
+
+def test_the_source_says_what_each_trick_saves_beyond_the_spread() -> None:
+    source = " ".join(
+        re.sub(r"\s+#?\s*", " ", path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")
+    )
+    saved = r"[Ss]aves \d+ calls? and ([\d.]+) of ([\d.]+) µs per [^;]+; A/A ±([\d.]+\d)"
+    told = [[float(figure) for figure in found] for found in re.findall(saved, source)]
+    assert len(told) >= len(TRICKS)
+    assert [figures for figures in told if not figures[2] < figures[0] < figures[1]] == []
