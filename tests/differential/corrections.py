@@ -182,6 +182,11 @@ def _size_updates(case: Case) -> bool:
     return seen and case.ours.error == ff.COMPRESSION_ERROR != case.bare.error
 
 
+def _continues_nothing(case: Case) -> bool:
+    """RFC 9113 §6.10: an error of the connection, whatever has become of the stream."""
+    return case.frame.kind == ff.CONTINUATION and case.ours.error == ff.PROTOCOL_ERROR
+
+
 def _padding(case: Case) -> bool:
     """RFC 9113 §6.2: padding may take up all of HEADERS but its own length."""
     return (
@@ -345,6 +350,7 @@ CORRECTIONS: Final[Mapping[str, Callable[[Case], bool]]] = {
     "the first frame is SETTINGS": _first_frame,
     "only a head announces content": _other_length,
     "two table size updates are enough": _size_updates,
+    "CONTINUATION continues a field block": _continues_nothing,
     "padding may fill HEADERS": _padding,
     "PUSH_PROMISE is refused at once": _push,
     "a header list too long ends its stream": _long_list,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -15,24 +15,30 @@ from tests.http2 import frame_factory as ff
 
 SEQUENCES = 3_000
 
-# What the generator comes to seldom, on a connection with stream 1 open.
-SELDOM = {
-    "padding may fill HEADERS": ff.headers(1, ff.OK)
-    + ff.frame(ff.HEADERS, ff.END_HEADERS | ff.PADDED | ff.END_STREAM, 1, b"\x02\0\0"),
-    "settings are taken one by one": ff.settings((ff.MAX_FRAME, 1), (ff.MAX_FRAME, 16_384)),
-    "only a head announces content": ff.headers(
-        1, (b":status", b"103"), (b"content-length", b"1"), (b"content-length", b"2")
+# What the generator comes to seldom, on a connection with stream 1 open; between two byte strings
+# another stream is opened.
+SELDOM: Mapping[str, tuple[bytes, ...]] = {
+    "padding may fill HEADERS": (
+        ff.headers(1, ff.OK)
+        + ff.frame(ff.HEADERS, ff.END_HEADERS | ff.PADDED | ff.END_STREAM, 1, b"\x02\0\0"),
     ),
-    "no stream is reset before it is opened": ff.rst(5),
-    "PUSH_PROMISE is refused at once": ff.frame(ff.PUSH_PROMISE, ff.END_HEADERS, 1, b"\0"),
-    "an increment of 0 is an error of its stream": ff.window_update(1, 0),
-    "reserved bits are ignored": ff.window_update(1, 2**31 + 1),
-    "two table size updates are enough": ff.frame(
-        ff.HEADERS, ff.END_HEADERS, 1, b"\x20\x20\x20\x88"
+    "CONTINUATION continues a field block": (ff.rst(1), ff.continuation(1, b"")),
+    "settings are taken one by one": (ff.settings((ff.MAX_FRAME, 1), (ff.MAX_FRAME, 16_384)),),
+    "only a head announces content": (
+        ff.headers(1, (b":status", b"103"), (b"content-length", b"1"), (b"content-length", b"2")),
     ),
-    "closed streams have no window": ff.window_update(1, 1)
-    + ff.headers(1, ff.OK, end_stream=True)
-    + ff.settings((ff.INITIAL_WINDOW, 2**31 - 1)),
+    "no stream is reset before it is opened": (ff.rst(5),),
+    "PUSH_PROMISE is refused at once": (ff.frame(ff.PUSH_PROMISE, ff.END_HEADERS, 1, b"\0"),),
+    "an increment of 0 is an error of its stream": (ff.window_update(1, 0),),
+    "reserved bits are ignored": (ff.window_update(1, 2**31 + 1),),
+    "two table size updates are enough": (
+        ff.frame(ff.HEADERS, ff.END_HEADERS, 1, b"\x20\x20\x20\x88"),
+    ),
+    "closed streams have no window": (
+        ff.window_update(1, 1)
+        + ff.headers(1, ff.OK, end_stream=True)
+        + ff.settings((ff.INITIAL_WINDOW, 2**31 - 1)),
+    ),
 }
 
 
@@ -55,8 +61,12 @@ def test_a_correction_is_what_its_name_says(name: str) -> None:
     beside = Beside(0)
     beside.run(Receive(ff.settings()))
     beside.run(Open(1, 0, end_stream=True))
+    *before, last = SELDOM[name]
+    for received in before:
+        beside.run(Receive(received))
+        beside.run(Open(1, 0, end_stream=True))
     with pytest.raises(Corrected) as caught:
-        beside.run(Receive(SELDOM[name]))
+        beside.run(Receive(last))
     assert caught.value.name == name
 
 
