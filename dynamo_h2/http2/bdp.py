@@ -285,6 +285,8 @@ class BdpEstimator:
         self._granted[window_id] = since + increment
         if (left - since) * LOW_WATER <= size and now >= self._calm_at:
             self._limited = True
+        if self._path.rtt == inf:
+            return False
         fresh = self._fresh.get(window_id, 0)
         self._fresh[window_id] = fresh + increment
         seen = left - fresh
@@ -295,7 +297,7 @@ class BdpEstimator:
             return False
         self._limited_at = now
         came = self.total - self._round.total
-        if self._path.rtt == inf or unread > came + self._round.unread - unread:
+        if unread > came + self._round.unread - unread:
             return False
         rtt = self._path.round_trip
         pace = came / max(now - self._round.at, INSTANT)
@@ -322,8 +324,6 @@ class BdpEstimator:
         self._granted.clear()
         self._sent = Mark(now, self.total, unread)
         self._ping_at = now + LOST
-        if self._path.rtt == inf:
-            self.begin_round(now, unread)
 
     def ping_acknowledged(self, now: float, unread: int) -> bool:
         """Take the ACK of the last PING; True when ``target`` or ``squeeze`` changed."""
@@ -358,9 +358,9 @@ class BdpEstimator:
     # Inside: samples.
 
     def _wanted(self, now: float) -> int:
-        """Twice the rate times the round trip, within the bounds."""
+        """Twice the rate times the round trip."""
         product = self._path.product(self._path.rate(now))
-        return int(min(max(2 * product, self._floor), self._ceiling))
+        return max(int(2 * product), self._floor)
 
     def _learn_rtt(self, now: float, rtt: float, *, queued: bool = False) -> None:
         """Take a sample of the round trip, and cut the rounds by it."""
@@ -378,7 +378,7 @@ class BdpEstimator:
         self._learn_rtt(now, rtt, queued=full)
         if came:
             path.add_rate(now, rate)
-        taken = (came + self._sent.unread - unread) * min(path.round_trip / rtt, 1)
+        taken = (came + self._sent.unread - unread) * path.rtt / rtt
         may_grow = self._limited and unread <= taken
         if not (may_grow and self._grow(now, rate, self._wanted(now))) and full:
             if path.stale(now):
@@ -394,12 +394,10 @@ class BdpEstimator:
         return without_break and self._path.stood_in_line(rate, rtt)
 
     def _set_pause(self, *, slower: bool) -> None:
-        """Choose the pause before the next PING."""
-        if self._moved:
-            self._pause = PAUSE
-        elif slower:
+        """Choose the pause before the next PING, unless the target moved since the last."""
+        if slower:
             self._pause = max(self._pause / 2, min(self._pause, DOUBT_PAUSE))
-        else:
+        elif not self._moved:
             self._pause = min(self._pause * 2, LONG_PAUSE)
 
     # Inside: the squeeze.
@@ -460,9 +458,8 @@ class BdpEstimator:
         if enough or self.pressed or not self._gate.lets_through(now, rate):
             return False
         self._move(now, wanted)
-        self._pause = PAUSE
         if not self._in_flight:
-            self._ping_at = min(self._ping_at, self._sent.at + max(PAUSE, self._path.rtt))
+            self._ping_at = self._sent.at + PAUSE
         return True
 
     def _fall(self, now: float) -> None:
@@ -475,6 +472,7 @@ class BdpEstimator:
     def _move(self, now: float, target: int) -> None:
         self.target = target
         self._moved = True
+        self._pause = PAUSE
         self._watch(now, QUIET)
 
     def _watch(self, now: float, seconds: float) -> None:

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from dynamo_h2.http2.bdp import (
     BdpEstimator,
-    Gate,
-    Path,
 )
 from tests.http2.bdp_steps import MIB, NOW, PLENTY, estimator, grown, sample, use_up
 
@@ -126,7 +124,10 @@ def test_growth_brings_pings_back_to_the_shortest_pause() -> None:
         now = next_ping(bdp, now + 0.02)
     sample(bdp, now, 100, 0.02)
     assert use_up(bdp, now + 0.03)
-    assert next_ping(bdp, now + 0.03) == pytest.approx(now + 0.1, abs=0.011)
+    then = next_ping(bdp, now + 0.03)
+    assert then == pytest.approx(now + 0.1, abs=0.011)
+    sample(bdp, then, 100, 0.02)
+    assert next_ping(bdp, then + 0.02) == pytest.approx(then + 0.2, abs=0.011)
 
 
 def test_a_ping_for_another_reason_is_a_sample_too() -> None:
@@ -202,6 +203,14 @@ def test_each_window_is_looked_at_by_itself() -> None:
     assert bdp.target == MIB
 
 
+def test_streams_that_use_up_their_windows_together_need_the_sum() -> None:
+    bdp = estimator()
+    bdp.begin_round(NOW + 1, 0)
+    bdp.received(4 * MIB)
+    assert bdp.granted(NOW + 1.01, 1, size=MIB, left=0, increment=MIB, unread=0)
+    assert bdp.target == 8 * MIB
+
+
 def test_a_connection_window_that_is_used_up_lets_the_target_grow_past_it() -> None:
     bdp = estimator()
     bdp.begin_round(NOW + 1, 0)
@@ -259,6 +268,16 @@ def test_an_ack_does_not_raise_the_target_over_the_heads_of_slow_readers() -> No
         assert bdp.ping_acknowledged(NOW + 1.1, unread) is rises
 
 
+def test_of_a_long_sample_only_one_round_trip_of_reading_counts() -> None:
+    """Nine megabytes were taken in four round trips, and three lie there."""
+    for unread, rises in ((3 * MIB, False), (2 * MIB, True)):
+        bdp = estimator(rtt=0.1)
+        bdp.ping_written(NOW + 1, 0)
+        use_up(bdp, NOW + 1, unread=MIB)
+        bdp.received(11 * MIB)
+        assert bdp.ping_acknowledged(NOW + 1.4, unread) is rises
+
+
 def test_memory_that_is_short_stops_growth() -> None:
     bdp = estimator()
     bdp.pressed = True
@@ -276,35 +295,54 @@ def test_the_first_ack_grows_where_no_round_trip_was_known() -> None:
     assert bdp.target == 2 * FLOOR
 
 
+def slow_pace(bdp: BdpEstimator, now: float, size: int, used: int) -> None:
+    """Let a window be used up in quarters, each in a round of its own."""
+    left = size
+    for n in range(4):
+        bdp.begin_round(now + n * 0.06, 0)
+        bdp.received(used // 4)
+        left -= used // 4
+        step = {"size": size, "left": left, "increment": used // 4, "unread": 0}
+        assert not bdp.granted(now + n * 0.06, 1, **step)
+        left += used // 4
+
+
+def test_a_window_that_lasted_from_ping_to_ack_and_no_longer_was_limiting() -> None:
+    """The way there and back took four of the shortest round trips, and brought one window."""
+    bdp = estimator(rtt=0.05)
+    sample(bdp, NOW, 4 * MIB, 0.1)
+    bdp.ping_written(NOW + 1, 0)
+    slow_pace(bdp, NOW + 1, MIB, MIB)
+    assert bdp.ping_acknowledged(NOW + 1.2, 0)
+    assert bdp.target == pytest.approx(4 * MIB, abs=2)
+
+
+def test_a_window_of_which_enough_was_left_from_ping_to_ack_was_not() -> None:
+    bdp = estimator(rtt=0.05)
+    sample(bdp, NOW, 4 * MIB, 0.1)
+    bdp.ping_written(NOW + 1, 0)
+    slow_pace(bdp, NOW + 1, MIB, MIB * 7 // 10)
+    assert not bdp.ping_acknowledged(NOW + 1.2, 0)
+
+
+def test_what_came_before_the_ping_is_not_part_of_its_sample() -> None:
+    bdp = estimator(rtt=0.05)
+    sample(bdp, NOW, 4 * MIB, 0.1)
+    for n in range(3):
+        bdp.ping_written(NOW + 1 + n, 0)
+        slow_pace(bdp, NOW + 1 + n, MIB, MIB * 7 // 10)
+        assert not bdp.ping_acknowledged(NOW + 1.2 + n, 0)
+
+
+def test_a_sample_that_wants_hardly_more_changes_nothing() -> None:
+    bdp = estimator(rtt=0.1)
+    sample(bdp, NOW, int(0.55 * MIB), 0.1)
+    bdp.ping_written(NOW + 1, 0)
+    slow_pace(bdp, NOW + 1, MIB, MIB)
+    assert not bdp.ping_acknowledged(NOW + 1.2, 0)
+
+
 # What growth has to bring.
-
-
-def test_three_rounds_without_gain_close_the_gate() -> None:
-    gate = Gate()
-    assert gate.lets_through(NOW, 100.0)
-    assert gate.lets_through(NOW + 1, 110.0)
-    assert gate.lets_through(NOW + 2, 120.0)
-    assert not gate.lets_through(NOW + 3, 124.0)
-    assert not gate.lets_through(NOW + 4, 90.0)
-
-
-def test_a_gain_of_a_quarter_opens_the_gate() -> None:
-    gate = Gate()
-    for n in range(9):
-        gate.lets_through(NOW + n, 100.0)
-    assert gate.lets_through(NOW + 9, 125.0)
-    assert gate.lets_through(NOW + 10, 125.0)
-    assert gate.lets_through(NOW + 11, 125.0)
-    assert not gate.lets_through(NOW + 12, 125.0)
-
-
-def test_a_closed_gate_lets_one_through_after_a_while() -> None:
-    gate = Gate()
-    for n in range(9):
-        gate.lets_through(NOW + n, 100.0)
-    assert not gate.lets_through(NOW + 20, 100.0)
-    assert gate.lets_through(NOW + 22, 100.0)
-    assert not gate.lets_through(NOW + 23, 100.0)
 
 
 def flat(bdp: BdpEstimator, now: float) -> bool:
@@ -334,80 +372,6 @@ def test_a_longer_path_opens_the_gate() -> None:
     sample(bdp, NOW + 10, 0, 0.5)
     flat(bdp, NOW + 11)
     assert bdp.target > stuck
-
-
-# What is known about the path.
-
-
-def test_the_rate_is_the_largest_of_ten_samples() -> None:
-    path = Path()
-    path.add_rate(NOW, 900.0)
-    for n in range(9):
-        path.add_rate(NOW + n / 10, 100.0 + n)
-    assert path.rate(NOW + 1) == 900.0
-    path.add_rate(NOW + 1, 50.0)
-    assert path.rate(NOW + 1) == 108.0
-
-
-def test_no_rate_is_believed_for_longer_than_twenty_seconds() -> None:
-    path = Path()
-    path.add_rate(NOW, 900.0)
-    path.add_rate(NOW + 10, 100.0)
-    assert path.rate(NOW + 20) == 900.0
-    assert path.rate(NOW + 20.01) == 100.0
-    assert path.rate(NOW + 30.01) == 0.0
-
-
-def test_the_round_trip_is_the_smallest_of_ten_seconds() -> None:
-    path = Path()
-    for at, rtt in ((0.0, 0.2), (1.0, 0.1), (2.0, 0.3)):
-        path.add_rtt(NOW + at, rtt, queued=False)
-    assert path.rtt == 0.1
-    assert not path.add_rtt(NOW + 10.99, 0.3, queued=False)
-    assert path.rtt == 0.1
-    assert path.add_rtt(NOW + 11, 0.3, queued=False)
-    assert path.rtt == 0.3
-
-
-def test_a_round_trip_that_stood_in_line_is_believed_only_after_twice_the_time() -> None:
-    path = Path()
-    path.add_rtt(NOW, 0.1, queued=False)
-    path.add_rtt(NOW + 10, 0.3, queued=True)
-    assert (path.rtt, path.stale(NOW + 10)) == (0.1, True)
-    path.add_rtt(NOW + 20, 0.3, queued=True)
-    assert (path.rtt, path.stale(NOW + 20)) == (0.3, False)
-
-
-def test_a_shorter_round_trip_is_believed_at_once_even_from_a_line() -> None:
-    path = Path()
-    path.add_rtt(NOW, 0.1, queued=False)
-    path.add_rtt(NOW + 1, 0.05, queued=True)
-    assert path.rtt == 0.05
-
-
-def test_a_rack_is_as_long_as_the_loop_is_slow() -> None:
-    path = Path()
-    path.add_rtt(NOW, 0.00005, queued=False)
-    assert path.product(1e9) == 1e9 * 0.001
-
-
-def test_no_product_without_a_round_trip() -> None:
-    assert Path().product(1e9) == 0.0
-
-
-def test_an_ack_stands_in_line_behind_a_quarter_of_the_product() -> None:
-    path = Path()
-    path.add_rtt(NOW, 0.1, queued=False)
-    assert not path.stood_in_line(10e6, 0.124)
-    assert path.stood_in_line(10e6, 0.126)
-
-
-def test_less_than_a_frame_is_no_line() -> None:
-    path = Path()
-    path.add_rtt(NOW, 0.01, queued=False)
-    rate = 100_000.0
-    assert not path.stood_in_line(rate, 0.01 + 0.99 * 16_384 / rate)
-    assert path.stood_in_line(rate, 0.01 + 1.01 * 16_384 / rate)
 
 
 # Odd clocks.

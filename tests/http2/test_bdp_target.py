@@ -27,6 +27,19 @@ def test_without_need_the_target_halves_back_to_where_it_began() -> None:
     assert seen == [(10.0, 8), (12.5, 4), (15.0, 2), (17.5, 1)]
 
 
+def test_the_way_back_ends_where_it_began_whatever_the_steps() -> None:
+    bdp = estimator(FLOOR * 3, FLOOR * 8)
+    now = grown(bdp, 2)
+    seen = []
+    for pressed in (False, True, False):
+        bdp.pressed = pressed
+        while bdp.next_timer() < inf:
+            now = max(now + 1, bdp.next_timer())
+            bdp.tick(now)
+            seen.append(bdp.target / FLOOR)
+    assert seen == [4, 3, 1.5, 1, 2, 3]
+
+
 def test_a_trickle_is_no_need() -> None:
     bdp = estimator(MIB, rtt=0.05)
     grown(bdp, 1)
@@ -148,6 +161,7 @@ def test_a_probe_that_is_as_long_as_ever_ends_the_squeeze_and_lets_the_target_fa
     assert sample(bdp, now + 0.2, 700_000, 0.051)
     assert squeeze(bdp) is None
     assert bdp.target == pytest.approx(2 * RATE * 0.051, rel=0.01)
+    assert bdp.next_timer() == pytest.approx(now + 0.251 + 10)
 
 
 def test_a_probe_that_is_shorter_is_followed_by_another() -> None:
@@ -172,23 +186,47 @@ def test_a_probe_that_is_longer_is_doubted_once() -> None:
 
 def test_no_window_is_squeezed_to_less_than_a_frame() -> None:
     bdp, now = squeezed()
+    seen = []
     for n in range(20):
+        sample(bdp, now + n, MIB, 0.03 / 1.5**n)
+        seen.append(bdp.squeeze)
         if bdp.squeeze is None:
             break
-        assert bdp.squeeze >= 16_384
-        sample(bdp, now + n, bdp.squeeze, 0.05 / 2**n)
-    assert squeeze(bdp) is None
+    assert seen[-2:] == [16_384, None]
+
+
+def test_a_short_path_is_squeezed_to_a_frame() -> None:
+    bdp = estimator(4 * MIB, rtt=0.001)
+    bdp.received(int(1e6 * 11.9))
+    sample(bdp, NOW + 11.9, 100_000, 0.1)
+    assert bdp.squeeze == 16_384
+
+
+def test_a_longer_probe_in_which_much_came_halves_the_squeeze_all_the_same() -> None:
+    bdp, now = squeezed()
+    before = bdp.squeeze
+    assert before is not None
+    sample(bdp, now + 0.2, 4 * MIB, 0.2)
+    assert bdp.squeeze == before // 2
 
 
 def test_a_squeeze_ends_when_no_bytes_come() -> None:
     bdp, now = squeezed()
     assert bdp.next_timer() == pytest.approx(now + 1)
+    assert not bdp.tick(now + 0.9)
     bdp.received(FLOOR)
     assert not bdp.tick(bdp.next_timer())
     bdp.received(FLOOR - 1)
     assert bdp.tick(bdp.next_timer())
     assert squeeze(bdp) is None
     assert bdp.next_timer() == inf
+
+
+def test_the_timer_is_for_whatever_comes_first() -> None:
+    bdp, now = squeezed()
+    assert bdp.next_timer() == pytest.approx(now + 1)
+    bdp.pressed = True
+    assert bdp.next_timer() == pytest.approx(NOW + 10)
 
 
 def test_a_squeeze_that_nothing_comes_of_ends() -> None:
@@ -202,10 +240,11 @@ def test_a_squeeze_that_nothing_comes_of_ends() -> None:
 def test_a_probe_that_outlives_its_squeeze_is_no_probe() -> None:
     bdp, now = squeezed()
     bdp.received(1)
-    bdp.ping_written(now + 0.9, 0)
+    bdp.ping_written(now + 0.98, 0)
     bdp.tick(now + 1)
     assert squeeze(bdp) is None
-    assert not bdp.ping_acknowledged(now + 1.1, 0)
+    assert not bdp.ping_acknowledged(now + 1.02, 0)
+    assert bdp._path.rtt == pytest.approx(0.04)
 
 
 def test_the_burst_after_a_squeeze_is_no_reason_to_grow() -> None:
@@ -215,6 +254,49 @@ def test_the_burst_after_a_squeeze_is_no_reason_to_grow() -> None:
     assert not use_up(bdp, now + 0.26)
     assert bdp.target == target
     assert use_up(bdp, now + 0.4)
+
+
+def test_the_target_never_falls_below_the_floor() -> None:
+    bdp = estimator(4 * MIB, rtt=0.001)
+    full_pipe(bdp, NOW, 0.1, 12.0)
+    assert sample(bdp, NOW + 12.2, 16_384, 0.001)
+    assert bdp.target == FLOOR
+
+
+def test_after_a_fall_the_next_samples_come_soon() -> None:
+    bdp, now = squeezed()
+    sample(bdp, now + 0.2, 700_000, 0.051)
+    bdp.received(1)
+    assert bdp.wants_ping(now + 0.31, MIB)
+
+
+def test_after_a_fall_gains_count_from_the_slower_rate() -> None:
+    bdp = estimator(MIB, rtt=0.05)
+    grown(bdp, 4)  # at 160 MB/s and more
+    bdp.round_trip(NOW + 8, 0.05)
+    full_pipe(bdp, NOW + 1.2, 0.1, 20.8)
+    sample(bdp, NOW + 22.2, 700_000, 0.05)
+    assert bdp.target == pytest.approx(2 * RATE * 0.05, rel=0.01)
+    for n in range(3):
+        assert use_up(bdp, NOW + 24 + n)
+        sample(bdp, NOW + 24.1 + n, 0, 0.05)
+
+
+def test_a_full_pipe_that_becomes_slower_is_sampled_more_often_but_not_every_moment() -> None:
+    bdp = estimator(2 * MIB, rtt=0.05)
+    now, pauses = NOW, []
+    for n in range(13):
+        rate = RATE if n < 9 else RATE / 2
+        pause = 0.2
+        bdp.received(int(rate * 0.1))
+        while not bdp.wants_ping(now + pause, MIB):
+            bdp.received(int(rate * 0.05))
+            pause += 0.05
+        pauses.append(round(pause, 2))
+        bdp.round_trip(now + pause, 0.05)
+        sample(bdp, now + pause, int(rate * 0.1), 0.1)
+        now += pause
+    assert pauses[-5:] == [10.0, 10.0, 5.0, 2.5, 1.25]
 
 
 def test_the_target_stays_while_a_window_was_limiting_of_late() -> None:

@@ -1,0 +1,119 @@
+"""What the estimator believes of a path, and when it lets growth go on."""
+
+from __future__ import annotations
+
+from dynamo_h2.http2.bdp import Gate, Path
+from tests.http2.bdp_steps import NOW
+
+# What is known about the path.
+
+
+def test_the_rate_is_the_largest_of_ten_samples() -> None:
+    path = Path()
+    path.add_rate(NOW, 900.0)
+    for n in range(9):
+        path.add_rate(NOW + n / 10, 100.0 + n)
+    assert path.rate(NOW + 1) == 900.0
+    path.add_rate(NOW + 1, 50.0)
+    assert path.rate(NOW + 1) == 108.0
+
+
+def test_no_rate_is_believed_for_longer_than_twenty_seconds() -> None:
+    path = Path()
+    path.add_rate(NOW, 900.0)
+    path.add_rate(NOW + 10, 100.0)
+    assert path.rate(NOW + 20) == 900.0
+    assert path.rate(NOW + 20.01) == 100.0
+    assert path.rate(NOW + 30.01) == 0.0
+
+
+def test_the_round_trip_is_the_smallest_of_ten_seconds() -> None:
+    path = Path()
+    for at, rtt in ((0.0, 0.2), (1.0, 0.1), (2.0, 0.3)):
+        path.add_rtt(NOW + at, rtt, queued=False)
+    assert path.rtt == 0.1
+    assert not path.add_rtt(NOW + 10.99, 0.3, queued=False)
+    assert path.rtt == 0.1
+    assert path.add_rtt(NOW + 11, 0.3, queued=False)
+    assert path.rtt == 0.3
+
+
+def test_a_round_trip_that_stood_in_line_is_believed_only_after_twice_the_time() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
+    path.add_rtt(NOW + 10, 0.3, queued=True)
+    assert (path.rtt, path.stale(NOW + 10)) == (0.1, True)
+    path.add_rtt(NOW + 20, 0.3, queued=True)
+    assert (path.rtt, path.stale(NOW + 20)) == (0.3, False)
+
+
+def test_a_shorter_round_trip_is_believed_at_once_even_from_a_line() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
+    path.add_rtt(NOW + 1, 0.05, queued=True)
+    assert path.rtt == 0.05
+
+
+def test_a_rack_is_as_long_as_the_loop_is_slow() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.00005, queued=False)
+    assert path.product(1e9) == 1e9 * 0.001
+
+
+def test_no_product_without_a_round_trip() -> None:
+    assert Path().product(1e9) == 0.0
+
+
+def test_an_ack_stands_in_line_behind_a_quarter_of_the_product() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
+    assert not path.stood_in_line(10e6, 0.124)
+    assert path.stood_in_line(10e6, 0.126)
+
+
+def test_less_than_a_frame_is_no_line() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.01, queued=False)
+    rate = 100_000.0
+    assert not path.stood_in_line(rate, 0.01 + 0.99 * 16_384 / rate)
+    assert path.stood_in_line(rate, 0.01 + 1.01 * 16_384 / rate)
+
+
+# What growth has to bring.
+
+
+def test_three_rounds_without_gain_close_the_gate() -> None:
+    gate = Gate()
+    assert gate.lets_through(NOW, 100.0)
+    assert gate.lets_through(NOW + 1, 110.0)
+    assert gate.lets_through(NOW + 2, 120.0)
+    assert not gate.lets_through(NOW + 3, 124.0)
+    assert not gate.lets_through(NOW + 4, 90.0)
+
+
+def test_a_gain_of_a_quarter_opens_the_gate() -> None:
+    gate = Gate()
+    for n in range(9):
+        gate.lets_through(NOW + n, 100.0)
+    assert gate.lets_through(NOW + 9, 125.0)
+    assert gate.lets_through(NOW + 10, 125.0)
+    assert gate.lets_through(NOW + 11, 125.0)
+    assert not gate.lets_through(NOW + 12, 125.0)
+
+
+def test_a_closed_gate_lets_one_through_after_a_while() -> None:
+    gate = Gate()
+    for n in range(9):
+        gate.lets_through(NOW + n, 100.0)
+    assert not gate.lets_through(NOW + 20, 100.0)
+    assert gate.lets_through(NOW + 22, 100.0)
+    assert not gate.lets_through(NOW + 23, 100.0)
+
+
+def test_a_gate_that_is_opened_counts_anew() -> None:
+    gate = Gate()
+    for n in range(9):
+        gate.lets_through(NOW + n, 100.0)
+    gate.open(100.0)
+    passed = [gate.lets_through(NOW + 9 + n, 110.0) for n in range(4)]
+    assert passed == [True, True, False, False]
