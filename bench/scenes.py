@@ -55,8 +55,10 @@ async def _requests(in_flight: int) -> AsyncIterator[Repeat]:
     async def repeat(count: int) -> None:
         await asyncio.gather(*[send(count // in_flight) for _ in range(in_flight)])
 
-    yield repeat
-    await client.close()
+    try:
+        yield repeat
+    finally:
+        await client.close()
 
 
 @contextlib.asynccontextmanager
@@ -68,11 +70,13 @@ async def _reading(streams: int) -> AsyncIterator[LoopbackTransport]:
     tasks = [asyncio.create_task(_read(client, begun)) for _ in range(streams)]
     for _ in tasks:
         await begun.acquire()
-    yield loopback.transports[0]
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    await client.close()
+    try:
+        yield loopback.transports[0]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await client.close()
 
 
 async def _read(client: HttpRequestClient, begun: asyncio.Semaphore) -> None:
@@ -106,8 +110,10 @@ async def _uploads() -> AsyncIterator[Repeat]:
         for _ in range(count * FRAME // UPLOAD):
             await client.send_request(URL + PATH, body)
 
-    yield repeat
-    await client.close()
+    try:
+        yield repeat
+    finally:
+        await client.close()
 
 
 REQUEST: Final = Scene("request", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT))

@@ -72,6 +72,7 @@ def test_small_modules_share_a_row_and_the_loop_has_its_own() -> None:
     ]
 
 
+@pytest.mark.released_defaults
 def test_the_command_measures_a_real_worker(capsys: pytest.CaptureFixture[str]) -> None:
     assert budget.main(["--requests", "100", "--in-flight", "4", "--markdown"]) == 0
     table = capsys.readouterr().out

@@ -18,6 +18,9 @@ from dynamo_h2.http2 import fast, stream
 SCENES = [REQUEST, TOKEN_READ, LONE_TOKEN, DOWNLOAD, UPLOADED]
 PACKAGE = Path(fast.__file__).parents[1]
 
+# The tricks are those of the fast engine.
+pytestmark = pytest.mark.released_defaults
+
 
 def short(scene: Scene) -> Scene:
     """The same with few repetitions, in whole requests, rounds of streams, reads and uploads."""
