@@ -226,6 +226,11 @@ class Receiver:
         if not self.taking:
             self.take_next()
 
+    def go_on(self) -> None:
+        """Let a reader that has changed look at what waits."""
+        if not self.taking:
+            self.take_next()
+
     def take_next(self) -> None:
         """Let the reader get through what waits, or through its next lump of it."""
         clock, reader = self.world.clock, self.world.reader

@@ -281,7 +281,7 @@ def test_a_reader_that_stalls_and_goes_on_gets_its_rate_back() -> None:
     world.run(30)
     assert world.bdp.target <= stalled
     world.reader = Reader()
-    world.receiver.take_next()
+    world.receiver.go_on()
     since = world.clock.now
     world.run(2)
     assert world.rate(since + 1, since + 2) >= 0.9 * SLOW

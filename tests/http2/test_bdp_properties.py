@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from math import inf
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_h2.http2.bdp import FLOOR, PAUSE
@@ -124,3 +124,58 @@ def test_an_application_at_its_limit_never_lets_the_target_grow(
     world.run(40 * rtt)
     assert world.receiver.targets == [(0.0, world.initial)]
     check_bounds(world)
+
+
+CHANGES = st.one_of(
+    st.tuples(st.just("rate"), st.floats(0.2, 5)),
+    st.tuples(st.just("delay"), st.floats(0.2, 5)),
+    st.tuples(st.just("supply"), st.sampled_from([0.0, 500e3, inf])),
+    st.tuples(st.just("reader"), st.sampled_from([0.0, 100e3, 1e6, inf])),
+    st.tuples(st.just("pressed"), st.sampled_from([0.0, 1.0])),
+    st.tuples(st.just("answers"), st.sampled_from([0.0, 1.0])),
+)
+
+
+def change(world: World, what: str, value: float) -> None:
+    """Let something happen to the path, the peer, the application or the memory."""
+    if what == "rate":
+        world.link.rate = min(max(world.link.rate * value, 200e3), 3e6)
+    elif what == "delay":
+        world.link.delay = min(max(world.link.delay * value, 0.01), 0.25)
+    elif what == "supply":
+        world.sender.stop()
+        world.sender.supply(value)
+    elif what == "reader":
+        world.reader = Reader(value)
+        world.receiver.go_on()
+    elif what == "pressed":
+        world.bdp.pressed = bool(value)
+        world.receiver.arm()
+    else:
+        world.sender.answers = bool(value)
+
+
+@settings(max_examples=40)
+@given(
+    st.floats(0.01, 0.25),
+    st.sampled_from([64 * KIB, MIB]),
+    st.lists(st.tuples(st.floats(0.1, 8), CHANGES), max_size=12),
+)
+def test_whatever_happens_the_link_is_filled_in_the_end_and_no_credit_is_lost(
+    delay: float, initial: int, story: list[tuple[float, tuple[str, float]]]
+) -> None:
+    world = World(Link(1e6, delay, buffer=MIB), initial=initial, streams=2)
+    world.sender.supply(inf)
+    for seconds, (what, value) in story:
+        world.run(seconds)
+        change(world, what, value)
+    for what, value in (("answers", 1.0), ("pressed", 0.0), ("reader", inf), ("supply", inf)):
+        change(world, what, value)
+    world.run(40)
+    now = world.clock.now
+    assert world.rate(now - 10, now) >= 0.85 * world.link.rate
+    check_bounds(world)
+    world.sender.stop()
+    world.run(90)
+    check_credit(world)
+    assert world.bdp.target == initial
