@@ -1,4 +1,4 @@
-"""What a single call may say for itself: time limits, and whom it names."""
+"""What a single call may say for itself: time limits, whom it names, and how urgent it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from dynamo_h2.errors import InvalidRequest
 if TYPE_CHECKING:
     from dynamo_h2.config import Http2Config
 
-__all__ = ["UNSET", "CallOptions", "Timeout", "Times", "Unset"]
+__all__ = [
+    "DEFAULT_URGENCY",
+    "UNSET",
+    "CallOptions",
+    "Timeout",
+    "Times",
+    "Unset",
+    "urgency_of",
+    "with_priority",
+]
 
 
 class Unset(Enum):
@@ -30,6 +39,10 @@ Timeout: TypeAlias = float | timedelta | Unset | None
 # The longest limit, in seconds: the same bound as in the config.
 _LONGEST = 86_400
 
+# RFC 9218 §4.1: 0 is the most urgent.
+DEFAULT_URGENCY: Final = 3
+_LEAST_URGENT = 7
+
 
 class CallOptions(TypedDict, total=False):
     """The keywords that every call takes.
@@ -44,6 +57,9 @@ class CallOptions(TypedDict, total=False):
         connect_timeout: The longest wait for a connection where the host has none.
         authority: What ``:authority`` says, where it is not the address's own.
         server_hostname: The name in the TLS handshake, where it is not the host of the address.
+        urgency: 0 for the most urgent to 7 for what can wait, 3 without it (RFC 9218 §4.1). On one
+            connection, a body goes out before those that are less urgent; the peer is told in a
+            ``priority`` field, unless it is 3 or ``headers`` have such a field.
     """
 
     timeout: Timeout
@@ -53,6 +69,7 @@ class CallOptions(TypedDict, total=False):
     connect_timeout: Timeout
     authority: str | None
     server_hostname: str | None
+    urgency: int
 
 
 _OPTIONS = frozenset(CallOptions.__annotations__)
@@ -112,3 +129,29 @@ def _seconds(name: str, value: object) -> float:
     raise InvalidRequest(
         f"{name} is {value!r}, allowed: over 0 to {_LONGEST} seconds, a timedelta, or None"
     )
+
+
+def urgency_of(options: CallOptions) -> int:
+    """Take the urgency out of the options of a call.
+
+    Raises:
+        InvalidRequest: It is not a whole number from 0 to 7.
+    """
+    urgency: object = options.get("urgency", DEFAULT_URGENCY)
+    if isinstance(urgency, int) and not isinstance(urgency, bool) and 0 <= urgency <= _LEAST_URGENT:
+        return urgency
+    raise InvalidRequest(f"urgency is {urgency!r}, allowed: 0 to {_LEAST_URGENT}")
+
+
+def with_priority(
+    fields: tuple[tuple[bytes, bytes], ...], urgency: int
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Tell the peer about an urgency that is not the usual one (RFC 9218 §5).
+
+    Args:
+        fields: Those of the call; a ``priority`` among them stands.
+        urgency: 0 to 7.
+    """
+    if urgency == DEFAULT_URGENCY or any(name == b"priority" for name, _ in fields):
+        return fields
+    return (*fields, (b"priority", b"u=%d" % urgency))

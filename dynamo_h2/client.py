@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, Self, Unpack, runtime_checkable
 
-from dynamo_h2.call import CallOptions, Times
+from dynamo_h2.call import CallOptions, Times, urgency_of, with_priority
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import ClientClosed, InvalidRequest, WrongEventLoop, status_error
 from dynamo_h2.exchange import BodyStream, Exchange, Terms
@@ -327,6 +327,7 @@ class HttpRequestClient:
         fields = self._checker.normalize(headers) if headers else ()
         if options:
             times = times.overridden(options)
+            fields = with_priority(fields, urgency_of(options))
             authority = options.get("authority")
             name = options.get("server_hostname")
             route = self._routes.find(pool, method, url, fields, octets, authority, name)
@@ -355,6 +356,8 @@ class HttpRequestClient:
             read_timeout=times.read_timeout,
             write_timeout=times.write_timeout,
         )
+        if options:
+            request.urgency = urgency_of(options)
         if trailers:
             request.trailers = normalize_trailers(trailers)
         if informational is not None:

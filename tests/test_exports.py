@@ -102,7 +102,12 @@ def test_a_request_is_made_with_these_arguments() -> None:
         "headers",
         "options",
     ]
-    assert list(CallOptions.__annotations__) == [*TIMES, "authority", "server_hostname"]
+    assert list(CallOptions.__annotations__) == [
+        *TIMES,
+        "authority",
+        "server_hostname",
+        "urgency",
+    ]
 
 
 def test_the_client_is_a_client_of_a_request_plane() -> None:

@@ -1,10 +1,11 @@
-"""Who sends next: a fair round robin among the streams that have body bytes and a window.
+"""Who sends next: a fair round robin among the most urgent streams with body bytes and a window.
 
 The algorithm:
 
-1. A sender that has bytes to send stands in the ring, once.
-2. A step takes the first sender of the ring, lets it send one quantum and puts it at the back:
-   a small request waits for at most one quantum of each upload before it.
+1. A sender that has bytes to send stands in the ring of its urgency, once.
+2. A step takes the first sender of the most urgent ring, lets it send one quantum and puts it at
+   the back: a small request waits for at most one quantum of each upload before it, and for none
+   that is less urgent (RFC 9218 §10: those wait as long as there is something more urgent to send).
 3. A DATA frame is never longer than the quantum, the peer's MAX_FRAME_SIZE, or the window: a longer
    one would hold up every PING ACK and RST_STREAM behind it.
 4. A sender whose own window is used up leaves the ring until a WINDOW_UPDATE or SETTINGS brings it
@@ -12,8 +13,8 @@ The algorithm:
 5. A run ends when the budget (the room in the transport's buffer) is used up; the last turn may
    overrun it by a quantum, so that there is progress with any budget.
 
-Each step costs O(1), however many senders wait. An end of stream without bytes needs no window and
-never comes here.
+Each step costs O(1), however many senders wait: there are eight rings at most. An end of stream
+without bytes needs no window and never comes here.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Sender(Protocol):
     stream_id: int
     queued: int
     """Body bytes that wait to be sent."""
+    urgency: int
+    """0 for the most urgent to 7; it may not change while the sender stands in a ring."""
 
     def take(self, limit: int, now: float) -> bytes | memoryview:
         """Take up to ``limit`` bytes off the queue."""
@@ -55,48 +58,67 @@ class Outlet(Protocol[S]):
 
 
 class Scheduler(Generic[R]):
-    """The ring of senders of one connection.
+    """The rings of senders of one connection.
 
     Args:
         quantum: The most bytes that a sender may send in its turn.
     """
 
-    __slots__ = ("_ring", "frame_limit", "quantum")
+    __slots__ = ("_rings", "frame_limit", "quantum")
 
     def __init__(self, quantum: int) -> None:
         self.quantum = quantum
         self.frame_limit = min(quantum, DEFAULT_MAX_FRAME_SIZE)
-        # A deque could not let go of a sender in its midst.
-        self._ring: OrderedDict[R, None] = OrderedDict()
+        # By urgency, and none that is empty. A deque could not let go of a sender in its midst.
+        self._rings: dict[int, OrderedDict[R, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._ring)
+        return sum(map(len, self._rings.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._rings)
 
     def peer_frame_size(self, size: int) -> None:
         """Follow the peer's MAX_FRAME_SIZE, in bytes."""
         self.frame_limit = min(self.quantum, size)
 
     def add(self, sender: R) -> None:
-        """Put a sender that has bytes at the back of the ring, unless it stands in it."""
+        """Put a sender that has bytes at the back of its ring, unless it stands in it."""
         if sender.queued:
-            self._ring.setdefault(sender)
+            ring = self._rings.get(sender.urgency)
+            if ring is None:
+                ring = self._rings[sender.urgency] = OrderedDict()
+            ring.setdefault(sender)
 
     def discard(self, sender: R) -> None:
-        """Forget a sender, if it stands in the ring."""
-        self._ring.pop(sender, None)
+        """Forget a sender, if it stands in a ring."""
+        ring = self._rings.get(sender.urgency)
+        if ring is not None and sender in ring:
+            self._leave(ring, sender)
 
     def run(self, outlet: Outlet[R], budget: int, now: float) -> int:
         """Send about ``budget`` bytes, as far as windows allow; returns how many were queued."""
-        ring = self._ring
+        rings = self._rings
         sent = 0
-        while ring and sent < budget and outlet.connection_window > 0:
-            sender, _ = ring.popitem(last=False)
+        while rings and sent < budget and outlet.connection_window > 0:
+            ring = rings[min(rings)]
+            sender = next(iter(ring))
             sent += self._turn(outlet, sender, now)
-            if sender.queued and (
-                outlet.send_window(sender.stream_id) > 0 or outlet.connection_window <= 0
-            ):
-                ring[sender] = None
+            # It may be gone: with its last byte a stream may be over.
+            if sender in ring:
+                if sender.queued and (
+                    outlet.send_window(sender.stream_id) > 0 or outlet.connection_window <= 0
+                ):
+                    ring.move_to_end(sender)
+                else:
+                    self._leave(ring, sender)
         return sent
+
+    def _leave(self, ring: OrderedDict[R, None], sender: R) -> None:
+        """Take a sender out of its ring, and the ring away when it is empty."""
+        del ring[sender]
+        if not ring:
+            del self._rings[sender.urgency]
 
     def _turn(self, outlet: Outlet[R], sender: R, now: float) -> int:
         """Give one sender its quantum; returns the bytes that it sent."""

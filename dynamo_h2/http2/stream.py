@@ -11,6 +11,7 @@ from enum import Enum, IntEnum, auto
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dynamo_h2.call import DEFAULT_URGENCY
 from dynamo_h2.http2.flow import GRANT_FRACTION
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Request:
         read_timeout: The longest silence between chunks, in seconds.
         write_timeout: The longest time without progress of the body, in seconds.
         on_informational: Gets status and fields of each 1xx response.
+
+    Attributes:
+        urgency: 0 for the most urgent to 7 for what can wait; 3 unless it is set.
     """
 
     __slots__ = (
@@ -94,6 +98,7 @@ class Request:
         "read_timeout",
         "trailers",
         "upload",
+        "urgency",
         "write_timeout",
     )
 
@@ -117,6 +122,7 @@ class Request:
         self.fields = fields
         self.data = data
         self.upload = upload
+        self.urgency = DEFAULT_URGENCY
         self.mutable = mutable
         self.trailers = trailers
         self.limit = limit
@@ -136,6 +142,7 @@ class SendHalf:
         mutable: Whether to copy what is taken, because the caller may change it.
         make_future: Makes the future on which a producer waits for room.
         now: The present, in seconds.
+        urgency: 0 for the most urgent to 7 for what can wait.
     """
 
     __slots__ = (
@@ -150,6 +157,7 @@ class SendHalf:
         "queued",
         "stream_id",
         "trailers",
+        "urgency",
     )
 
     def __init__(
@@ -160,8 +168,10 @@ class SendHalf:
         mutable: bool,
         make_future: Callable[[], Future],
         now: float,
+        urgency: int = DEFAULT_URGENCY,
     ) -> None:
         self.stream_id = stream_id
+        self.urgency = urgency
         self.queued = 0
         self.ended = False
         self.closed = False

@@ -90,6 +90,7 @@ class Uploads:
             mutable=request.mutable,
             make_future=self._make_future,
             now=now,
+            urgency=request.urgency,
         )
         send.trailers = request.trailers
         if request.head_budget is not None:
@@ -146,7 +147,7 @@ class Uploads:
     @property
     def waiting(self) -> bool:
         """Whether a body could be sent on now."""
-        return len(self._scheduler) > 0 and self._engine.outbound_flow_control_window > 0
+        return bool(self._scheduler) and self._engine.outbound_flow_control_window > 0
 
     def peer_frame_size(self, size: int) -> None:
         """Follow the peer's MAX_FRAME_SIZE, in bytes."""
@@ -156,7 +157,7 @@ class Uploads:
         """Take what is queued, and body bytes up to about ``budget``."""
         out = self._engine.take_output()
         self._direct = 0
-        if len(self._scheduler):
+        if self._scheduler:
             room = budget - sum(map(len, out))
             if room > 0 and self._scheduler.run(self, room, now):
                 out += self._engine.take_output()

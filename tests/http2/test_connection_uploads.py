@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.stream import EARLY_RESPONSE_GRACE, Need, SendHalf, Stream
 from dynamo_h2.http2.uploads import DIRECT_BODY
+from tests.behaviours import noise
 from tests.http2 import frame_factory as ff
 from tests.http2.connection_rig import (
     OPEN_WINDOWS,
@@ -244,7 +245,7 @@ def test_bytes_arrive_unharmed_whatever_the_peer_grants(
     frame_sizes: list[int],
 ) -> None:
     link = Link(Http2Config(send_quantum=4_096))
-    bodies = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    bodies = [noise(size, number) for number, size in enumerate(sizes)]
     streams = [link.open(upload=True) for _ in bodies]
     left = dict(zip(streams, bodies, strict=True))
     got = {stream.stream_id: b"" for stream in streams}

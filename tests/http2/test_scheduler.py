@@ -24,6 +24,7 @@ class Upload:
     stream_id: int
     queued: int
     window: int = PLENTY
+    urgency: int = 3
 
     def take(self, limit: int, now: float) -> bytes:
         size = min(limit, self.queued)
@@ -61,9 +62,9 @@ class Rig:
         self.scheduler: Scheduler[Upload] = Scheduler(quantum)
         self.scheduler.peer_frame_size(frame_size)
 
-    def upload(self, size: int, window: int = PLENTY) -> Upload:
+    def upload(self, size: int, window: int = PLENTY, urgency: int = 3) -> Upload:
         """Let a body of ``size`` bytes wait for its turn."""
-        upload = Upload(2 * len(self.line.uploads) + 1, size, window)
+        upload = Upload(2 * len(self.line.uploads) + 1, size, window, urgency)
         self.line.uploads[upload.stream_id] = upload
         self.scheduler.add(upload)
         return upload
@@ -231,14 +232,67 @@ def test_senders_that_give_up_behind_a_shut_connection_leave_nothing_behind() ->
         rig.scheduler.discard(rig.upload(KIB))
         assert rig.run() == []
     assert len(rig.scheduler) == 1
-    assert sys.getsizeof(rig.scheduler._ring) < 10_000
+    assert sum(map(sys.getsizeof, rig.scheduler._rings.values())) < 10_000
+
+
+# Urgency (RFC 9218).
+
+
+def test_the_more_urgent_go_first_and_their_equals_in_turns() -> None:
+    rig = Rig()
+    for urgency in (7, 3, 0, 3, 0):
+        rig.upload(100 * KIB, urgency=urgency)
+    assert rig.order() == [5, 9, 5, 9, 3, 7, 3, 7, 1]
+    assert not rig.scheduler
+
+
+def test_an_urgent_body_waits_for_no_more_than_the_turn_that_is_running() -> None:
+    rig = Rig()
+    uploads = [rig.upload(64 << 20) for _ in range(8)]
+    rig.run(100 * 64 * KIB)
+    urgent = rig.upload(100 * KIB, urgency=0)
+    assert rig.order(200 * KIB) == [urgent.stream_id, *(u.stream_id for u in uploads[4:6])]
+
+
+def test_the_less_urgent_have_the_line_while_the_urgent_have_no_window() -> None:
+    rig = Rig()
+    urgent, usual = rig.upload(200 * KIB, 100 * KIB, urgency=1), rig.upload(200 * KIB)
+    assert rig.order(180 * KIB) == [urgent.stream_id, usual.stream_id]
+    assert rig.order(1) == [usual.stream_id]
+    urgent.window = PLENTY
+    rig.scheduler.add(urgent)
+    assert rig.order() == [urgent.stream_id, usual.stream_id]
+
+
+def test_what_is_out_with_its_last_byte_may_leave_at_once() -> None:
+    rig = Rig()
+    last = rig.upload(KIB)
+    rig.upload(KIB)
+    send_body = rig.line.send_body
+
+    def send_and_finish(sender: Upload, data: bytes | memoryview) -> None:
+        send_body(sender, data)
+        rig.scheduler.discard(sender)
+
+    rig.line.send_body = send_and_finish  # type: ignore[method-assign]
+    assert rig.order() == [last.stream_id, 3]
+    assert (len(rig.scheduler), bool(rig.scheduler)) == (0, False)
+
+
+def test_a_discarded_sender_leaves_no_empty_ring_behind() -> None:
+    rig = Rig()
+    uploads = [rig.upload(KIB, urgency=urgency) for urgency in (0, 5)]
+    rig.scheduler.discard(uploads[0])
+    rig.scheduler.discard(Upload(99, KIB, urgency=7))
+    assert len(rig.scheduler) == 1
+    assert rig.order() == [uploads[1].stream_id]
 
 
 def steps(ready: int, turns: int) -> int:
     """The lines of Python that are run in ``turns`` turns with so many senders ready."""
     rig = Rig()
-    for _ in range(ready):
-        rig.upload(64 << 20)
+    for number in range(ready):
+        rig.upload(64 << 20, urgency=number % 8)
     for upload in list(rig.line.uploads.values())[: ready // 2]:
         rig.scheduler.discard(upload)
         rig.scheduler.add(upload)
