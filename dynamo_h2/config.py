@@ -160,6 +160,12 @@ class Http2Config:
         "Further attempts of a request that the peer provably did not process",
         low=0,
     )
+    max_resets: int = whole(
+        200,
+        "DYN_HTTP2_MAX_RESETS",
+        "resets",
+        "Streams that are reset on one connection before it drains; ten more each second",
+    )
     max_header_list_size: int = whole(
         65_536,
         "DYN_HTTP2_MAX_HEADER_LIST_SIZE",
@@ -368,6 +374,14 @@ def _warn_of_unknown(environ: Mapping[str, str], known: Mapping[str, Option]) ->
 
 
 def _nearest(variable: str, names: Mapping[str, Option]) -> str:
-    """Find the field whose name is most like the variable's, prefix and unit left aside."""
+    """Find the field whose name is most like the variable's, prefix and unit left aside.
+
+    Those that have most of its words come first: `max_streams` is like `max_resets`, but it means
+    `max_concurrent_streams`.
+    """
     bare = variable.removeprefix(_PREFIX).lower().removesuffix("_secs")
-    return get_close_matches(bare, names, n=1, cutoff=0.0)[0]
+    words = set(bare.split("_"))
+    shared = {name: len(words.intersection(name.split("_"))) for name in names}
+    most = max(shared.values())
+    likely = [name for name, count in shared.items() if count == most]
+    return get_close_matches(bare, likely, n=1, cutoff=0.0)[0]

@@ -126,7 +126,7 @@ class Moody:
 
 async def test_a_thousand_cancels_at_random_moments_leave_the_connection_whole() -> None:
     moody, rng = Moody(7), random.Random(8)
-    config = patient(initial_connection_window=1_000_000)
+    config = patient(initial_connection_window=1_000_000, max_resets=10_000)
     async with scripted_peer(moody) as peer, HttpRequestClient(config) as client:
         await client.request("GET", peer.url("/whole"))
         connection = await peer.connection()

@@ -21,6 +21,7 @@ from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
 from dynamo_h2.http2.frames import FrameType
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
+from dynamo_h2.http2.resets import Resets
 from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, Stream
 from dynamo_h2.http2.uploads import Uploads
 
@@ -75,6 +76,7 @@ class Connection:
         streams: Those that are open, by their identifiers.
         capacity: How many there may be at once; at most 100 until the peer's SETTINGS arrive.
         usable: Whether it takes new streams at all.
+        resets: The streams that were reset: some of them keep their slots.
     """
 
     def __init__(
@@ -116,6 +118,8 @@ class Connection:
         )
         self._deadlines: Deadlines[Stream] = Deadlines()
         self._flood = FloodGuard(now)
+        asks = config.keep_alive_interval is not None
+        self.resets = Resets(config.max_resets, now, asks=asks)
         self._keep_alive = KeepAlive(
             config.keep_alive_interval,
             config.keep_alive_timeout,
@@ -173,7 +177,7 @@ class Connection:
         Raises:
             ConnectionLost: The connection takes no more streams; ``processed`` is False.
         """
-        if not self.usable or len(self.streams) >= self.capacity:
+        if not self.usable or len(self.streams) + self.resets.held >= self.capacity:
             raise failures.no_more_streams(self.origin)
         self.now = now
         try:
@@ -212,8 +216,9 @@ class Connection:
         stream.drop()
         if self.streams.get(stream.stream_id) is stream:
             self._engine.reset(stream.stream_id, code)
-            if self.usable and self._keep_alive.stream_cancelled(stream.opened_at):
-                self._ping(now)
+            if self.usable:
+                self._keep_slot(stream, now)
+            self._reset_sent()
             self._finish(stream)
             self._on_output()
 
@@ -260,15 +265,16 @@ class Connection:
         self.now = now
         keep_alive = self._keep_alive
         keep_alive.last_received = now
-        if keep_alive.suspect:
-            self._take_back(data, now)
-            return
+        suspected = keep_alive.suspect
+        keep_alive.suspect = False
         try:
             self._engine.receive(data)
         except NotHttp2 as error:
             self._fail_all(failures.not_http2(self.origin, error), error)
         except ProtocolError as error:
             self._fail_all(failures.broken_connection(self.origin, error), error, farewell=True)
+        if suspected or self.resets.held:
+            self._heard(suspected=suspected)
 
     def data_to_send(self, budget: int, now: float) -> list[bytes | memoryview]:
         """Take what is to be written now: everything queued, and body bytes up to ``budget``.
@@ -280,6 +286,8 @@ class Connection:
             return out
         out = self._uploads.run(budget, now)
         self._written_id = self._engine.highest_outbound_stream_id
+        if self.resets.unwritten and self.resets.written():
+            self._on_state(State.FREED)
         return out
 
     def next_timer(self) -> float:
@@ -289,7 +297,7 @@ class Connection:
         when = min(
             self._settings_due,
             self._deadlines.next(),
-            self._keep_alive.next_timer(streams=bool(self.streams)),
+            self._keep_alive.next_timer(streams=self._awaits_peer),
         )
         if not self.streams:
             when = min(when, self.idle_since + self._config.pool_idle_timeout)
@@ -458,6 +466,7 @@ class Connection:
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream.fail(failures.broken_stream(self.origin, stream, code, reason))
+            self._reset_sent()
             self._finish(stream)
 
     def on_window_update(self, stream_id: int) -> None:
@@ -529,6 +538,7 @@ class Connection:
             self._finish(stream)
         elif stream.status >= _NOT_WANTED:
             self._engine.reset(stream.stream_id, ErrorCodes.NO_ERROR)
+            self._reset_sent()
             self._finish(stream)
             self._on_output()
         else:
@@ -576,6 +586,7 @@ class Connection:
             self._arm(stream)
         elif expired is Expired.UPLOAD:
             self._engine.reset(stream.stream_id, ErrorCodes.NO_ERROR)
+            self._reset_sent()
             self._finish(stream)
             self._on_output()
         else:
@@ -588,7 +599,7 @@ class Connection:
     def _ask_keep_alive(self, now: float) -> None:
         if self.closed:
             return
-        verdict = self._keep_alive.verdict(now, streams=bool(self.streams))
+        verdict = self._keep_alive.verdict(now, streams=self._awaits_peer)
         if verdict is Verdict.PING:
             self._ping(now)
             self._on_output()
@@ -611,15 +622,39 @@ class Connection:
     def _answered(self) -> None:
         """Note that the peer is at work: its next silence may be asked about early again."""
         self._keep_alive.asked = False
-        self.timer_at = min(self.timer_at, self._keep_alive.next_timer(streams=bool(self.streams)))
+        self.timer_at = min(self.timer_at, self._keep_alive.next_timer(streams=self._awaits_peer))
 
-    def _take_back(self, data: bytes, now: float) -> None:
-        """Take bytes from a peer that was suspect, and no longer is."""
-        self._keep_alive.suspect = False
-        self.receive(data, now)
-        self.timer_at = min(self.timer_at, self.next_timer())
-        if self.usable:
+    @property
+    def _awaits_peer(self) -> bool:
+        """Whether the peer's silence matters to anyone."""
+        return bool(self.streams or self.resets.held)
+
+    def _keep_slot(self, stream: Stream, now: float) -> None:
+        """Keep the slot of a stream that is reset, where the peer may be dead or does not read."""
+        written = stream.stream_id <= self._written_id
+        silent = self._keep_alive.silent_since(stream.opened_at)
+        if silent or not written:
+            self.resets.hold(written=written)
+        if silent:
+            full = len(self.streams) + self.resets.held > self.capacity
+            if self._keep_alive.ask(again=full and self.ready):
+                self._ping(now)
+
+    def _reset_sent(self) -> None:
+        """Count a RST_STREAM; the last one that may be sent is the connection's beginning end."""
+        if not self.resets.spend(self.now):
+            self.drain(self.now)
+
+    def _heard(self, *, suspected: bool) -> None:
+        """Give back what was withheld until the peer showed life."""
+        freed = self.resets.heard()
+        if not self.usable:
+            return
+        if suspected:
+            self.timer_at = min(self.timer_at, self.next_timer())
             self._on_state(State.TRUSTED)
+        if freed:
+            self._on_state(State.FREED)
 
     def _no_settings(self) -> None:
         self._engine.goaway(ErrorCodes.SETTINGS_TIMEOUT)

@@ -12,7 +12,8 @@ The algorithm:
 5. While streams are open, a PING goes out early when nothing was received for one second, or four
    round trips if that is more; and with the RST_STREAM of a cancel when nothing was received since
    that stream was opened. At most one of both until HEADERS or DATA arrive: gRPC servers count each
-   PING that comes sooner, and close after the third.
+   PING that comes sooner, and close after the third. Only when streams that were given up so have
+   taken the connection's last slot is there one more: no request could use it before the next.
 6. Without a byte for 250 ms after a PING, or four round trips, the peer is *suspect*, until a byte
    arrives. Suspicion costs little; so it comes early, and death only when rules 1 and 2 say so:
    never before ``interval`` and ``timeout`` have passed in silence.
@@ -180,19 +181,17 @@ class KeepAlive:
             and now - self.last_received >= self._interval
         )
 
-    def stream_cancelled(self, opened_at: float) -> bool:
-        """Whether a PING should go with the RST_STREAM of a stream.
+    def silent_since(self, when: float) -> bool:
+        """Whether nothing came since then (seconds), and the peer may be asked about that."""
+        return self.last_received < when and self._interval < inf
+
+    def ask(self, *, again: bool) -> bool:
+        """Whether a PING should go with the RST_STREAM of a stream that is given up in silence.
 
         Args:
-            opened_at: When the stream was opened, in seconds.
+            again: Whether to ask though that was done since HEADERS or DATA arrived.
         """
-        if (
-            self.asked
-            or self.paused
-            or self._sent_at is not None
-            or self.last_received >= opened_at
-            or self._interval == inf
-        ):
+        if self.paused or self._sent_at is not None or (self.asked and not again):
             return False
         self.asked = True
         return True

@@ -88,8 +88,9 @@ class ClientProtocol(asyncio.Protocol):
 
     @property
     def load(self) -> int:
-        """Streams in flight, and slots that were handed to requests which are about to use them."""
-        return len(self.connection.streams) + self.reserved
+        """Streams in flight, slots of streams that were reset in silence, and those handed out."""
+        connection = self.connection
+        return len(connection.streams) + connection.resets.held + self.reserved
 
     def close(self, make_error: Callable[..., TransportError]) -> None:
         """Close at once: streams end with an error made by ``make_error``, the peer gets GOAWAY."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import RemoteProtocolError
 from dynamo_h2.http2.flood import ALLOWANCE, MAX_INFORMATIONAL, Idle
 from tests.http2 import frame_factory as ff
@@ -99,7 +100,7 @@ def test_an_empty_frame_that_ends_a_stream_is_no_flood() -> None:
 
 
 def test_late_data_after_a_storm_of_cancels_is_no_flood() -> None:
-    link = Link()
+    link = Link(Http2Config(max_resets=10_000))
     streams = [link.open() for _ in range(1000)]
     link.flush()
     for stream in streams:

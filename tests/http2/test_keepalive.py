@@ -216,6 +216,11 @@ def test_the_silence_counts_from_the_first_stream_and_from_the_last_byte() -> No
     assert alive.next_timer(streams=True) == NOW + 6.5
 
 
+def asks_on_cancel(alive: KeepAlive, opened_at: float) -> bool:
+    """Whether a PING goes with the RST_STREAM of a stream that was opened then."""
+    return alive.silent_since(opened_at) and alive.ask(again=False)
+
+
 def test_a_second_early_ping_needs_headers_or_data_in_between() -> None:
     alive = at_work()
     assert alive.verdict(NOW + 1, streams=True) is Verdict.PING
@@ -223,7 +228,7 @@ def test_a_second_early_ping_needs_headers_or_data_in_between() -> None:
     alive.received(NOW + 1.1)
     assert alive.acknowledged(payload, NOW + 1.1)
     assert alive.next_timer(streams=True) == NOW + 31.1
-    assert not alive.stream_cancelled(NOW + 2)
+    assert not asks_on_cancel(alive, NOW + 2)
     alive.received(NOW + 3)
     alive.asked = False
     assert alive.next_timer(streams=True) == NOW + 4
@@ -249,7 +254,7 @@ def test_an_interval_of_less_than_a_second_comes_first() -> None:
 def test_a_peer_that_was_never_heard_is_not_asked_early() -> None:
     alive = keep_alive()
     assert alive.next_timer(streams=True) == NOW + 30
-    assert not alive.stream_cancelled(NOW + 1)
+    assert not asks_on_cancel(alive, NOW + 1)
 
 
 def test_an_early_ping_never_brings_death_forward() -> None:
@@ -266,34 +271,44 @@ def test_without_an_interval_nothing_is_asked_early() -> None:
     alive = at_work(0.5, interval=None)
     assert alive.next_timer(streams=True) == inf
     assert alive.verdict(NOW + 1e9, streams=True) is Verdict.WAIT
-    assert not alive.stream_cancelled(NOW + 1)
+    assert not asks_on_cancel(alive, NOW + 1)
 
 
 def test_a_cancel_asks_when_nothing_came_since_the_stream_was_opened() -> None:
     alive = at_work()
-    assert alive.stream_cancelled(NOW + 0.5)
+    assert asks_on_cancel(alive, NOW + 0.5)
     alive.ping(NOW + 0.6)
-    assert not alive.stream_cancelled(NOW + 0.5)
+    assert not asks_on_cancel(alive, NOW + 0.5)
 
 
 def test_a_cancel_asks_nothing_when_a_byte_came_since() -> None:
     alive = at_work()
     alive.received(NOW + 1)
-    assert not alive.stream_cancelled(NOW + 0.5)
-    assert not alive.stream_cancelled(NOW + 1)
-    assert alive.stream_cancelled(NOW + 1.5)
+    assert not asks_on_cancel(alive, NOW + 0.5)
+    assert not asks_on_cancel(alive, NOW + 1)
+    assert asks_on_cancel(alive, NOW + 1.5)
 
 
 def test_a_cancel_asks_nothing_while_a_ping_is_in_flight_or_nothing_is_read() -> None:
     alive = at_work()
     alive.ping(NOW + 1)
-    assert not alive.stream_cancelled(NOW + 2)
+    assert not asks_on_cancel(alive, NOW + 2)
     alive = at_work()
     alive.pause()
-    assert not alive.stream_cancelled(NOW + 2)
+    assert not asks_on_cancel(alive, NOW + 2)
     alive.resume(NOW + 3)
-    assert not alive.stream_cancelled(NOW + 2)
-    assert alive.stream_cancelled(NOW + 4)
+    assert not asks_on_cancel(alive, NOW + 2)
+    assert asks_on_cancel(alive, NOW + 4)
+
+
+def test_a_cancel_that_takes_the_last_slot_asks_again_but_never_twice_at_once() -> None:
+    alive = at_work()
+    assert alive.ask(again=False)
+    payload = alive.ping(NOW + 0.1)
+    assert not alive.ask(again=True)
+    assert alive.acknowledged(payload, NOW + 0.2)
+    assert not alive.ask(again=False)
+    assert alive.ask(again=True)
 
 
 # Suspicion.
