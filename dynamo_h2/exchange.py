@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dynamo_h2.http2.connection import Connection
     from dynamo_h2.http2.stream import Future, Request, SendHalf, Stream
     from dynamo_h2.metrics import Counters
-    from dynamo_h2.transport.pool import HostPool
+    from dynamo_h2.transport.host_pool import HostPool
     from dynamo_h2.transport.protocol import ClientProtocol
 
 

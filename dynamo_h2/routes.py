@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dynamo_h2.http2.headers import build_head, normalize_headers
 from dynamo_h2.origin import parse_address
-from dynamo_h2.transport.pool import HostKey
+from dynamo_h2.transport.common import HostKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from dynamo_h2.http2.headers import Field, HeaderSource, RequestHead
     from dynamo_h2.origin import Target
-    from dynamo_h2.transport.pool import HostPool, Pool
+    from dynamo_h2.transport.host_pool import HostPool
+    from dynamo_h2.transport.pool import Pool
 
 __all__ = ["Route", "Routes"]
 

@@ -117,7 +117,7 @@ async def test_every_request_ends_and_leaves_nothing_behind(seed: int) -> None:
         assert pool is not None
         for host in pool._hosts.values():
             assert [each.load for each in host.connections] == [0] * len(host.connections)
-            assert all(waiter.done() for waiter, _ in host._waiters)
+            assert not host._waiters
         await client.close()
         stats = client.stats()
     for result in results:

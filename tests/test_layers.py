@@ -23,7 +23,8 @@ ORDER = (
     *("http2.stream", "http2.failures", "http2.uploads", "http2.connection"),
     # asyncio
     *("transport.sockets", "transport.retry", "transport.protocol", "transport.connect"),
-    *("transport.calm", "transport.pool"),
+    *("transport.calm", "transport.common", "transport.waiting", "transport.choice"),
+    *("transport.dialling", "transport.host_pool", "transport.pool"),
     # the front door
     *("sse", "response", "routes", "exchange", "client"),
     # what stands on the client

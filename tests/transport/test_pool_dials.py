@@ -15,8 +15,8 @@ from dynamo_h2 import (
     HttpRequestClient,
     RequestTimeout,
 )
+from dynamo_h2.transport.common import MAX_DIALS
 from dynamo_h2.transport.connect import Dialer
-from dynamo_h2.transport.pool import MAX_DIALS
 from dynamo_h2.transport.sockets import AddressInfo
 from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
 from tests.behaviours_pool import start

@@ -1,0 +1,65 @@
+"""What all hosts of a pool share."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from dynamo_h2.transport.calm import KeepAliveIntervals
+
+if TYPE_CHECKING:
+    from dynamo_h2.config import Http2Config
+    from dynamo_h2.metrics import Counters
+    from dynamo_h2.origin import Origin
+    from dynamo_h2.transport.connect import Dialer
+    from dynamo_h2.transport.protocol import ClientProtocol
+
+# Dials under way at once, over all hosts: each takes a socket and, with TLS, milliseconds of CPU.
+MAX_DIALS = 64
+
+
+class HostKey(NamedTuple):
+    """What a connection can be shared by.
+
+    Args:
+        origin: Scheme, host and port, or socket path.
+        server_hostname: The name in the TLS handshake where it is not the origin's host.
+    """
+
+    origin: Origin
+    server_hostname: str | None
+
+
+class Common:
+    """What all hosts of a pool share; it belongs to one event loop.
+
+    Args:
+        config: Limits and times.
+        dialer: Makes connections.
+        counters: Where bytes and connections are counted.
+
+    Attributes:
+        open: The connections whose sockets are open.
+        closed: Whether the pool takes no more requests.
+    """
+
+    def __init__(self, config: Http2Config, dialer: Dialer, counters: Counters) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.config = config
+        self.dialer = dialer
+        self.counters = counters
+        self.dials = asyncio.Semaphore(MAX_DIALS)
+        self.intervals = KeepAliveIntervals(config)
+        self.open: set[ClientProtocol] = set()
+        self.closed = False
+
+    def opened(self, protocol: ClientProtocol) -> None:
+        """Count a connection that was made, and keep account of it until it is closed."""
+        self.counters.connections_opened += 1
+        self.open.add(protocol)
+        protocol.closed.add_done_callback(partial(self._lost, protocol))
+
+    def _lost(self, protocol: ClientProtocol, _closed: asyncio.Future[None]) -> None:
+        self.open.discard(protocol)
+        self.counters.connections_closed += 1

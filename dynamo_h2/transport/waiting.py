@@ -1,0 +1,141 @@
+"""The requests that wait for a slot of a host's connections, first come first served.
+
+Whoever waits does so until the first of its limits passes, and leaves the line in the moment in
+which it stops waiting, for whatever reason: a line never holds more than those who wait.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from dynamo_h2.errors import ConnectTimeout, PoolTimeout, RequestTimeout
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from dynamo_h2.call import Times
+    from dynamo_h2.errors import TransportError
+    from dynamo_h2.transport.protocol import ClientProtocol
+
+
+class Limit(NamedTuple):
+    """When somebody who waits has waited long enough.
+
+    Args:
+        when: Monotonic seconds; infinite for never.
+        kind: The error that it is then.
+    """
+
+    when: float
+    kind: type[TransportError]
+
+    @classmethod
+    def of(cls, times: Times, deadline: float, began: float, *, connecting: bool) -> Limit:
+        """The first limit of a request.
+
+        Args:
+            times: Those of its call.
+            deadline: When the request ends, in monotonic seconds.
+            began: When it began to wait, in monotonic seconds.
+            connecting: Whether it waits for the host's first connection.
+        """
+        limit = cls(deadline, RequestTimeout)
+        if began + times.pool_timeout < limit.when:
+            limit = cls(began + times.pool_timeout, PoolTimeout)
+        connect = times.connect_timeout
+        if connecting and connect is not None and began + connect < limit.when:
+            limit = cls(began + connect, ConnectTimeout)
+        return limit
+
+
+class Waiter:
+    """A request in line.
+
+    Args:
+        slot: Brings a connection on which a slot is reserved.
+        avoid: The connection that has refused the request.
+    """
+
+    __slots__ = ("avoid", "slot")
+
+    def __init__(self, slot: asyncio.Future[ClientProtocol], avoid: ClientProtocol | None) -> None:
+        self.slot = slot
+        self.avoid = avoid
+
+
+class Line:
+    """Those who wait for a slot of one host.
+
+    Args:
+        loop: Whose timers to use.
+        name: The host, for messages.
+        why: Tells what they wait for, for messages.
+    """
+
+    __slots__ = ("_loop", "_name", "_why", "waiters")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, why: Callable[[], str]) -> None:
+        self._loop = loop
+        self._name = name
+        self._why = why
+        # Ordered, and left from any place at once: a plain dict that is taken from at its front
+        # gets slower with each that has left.
+        self.waiters: OrderedDict[Waiter, None] = OrderedDict()
+
+    def join(self, avoid: ClientProtocol | None) -> Waiter:
+        """Stand at the end of the line."""
+        waiter = Waiter(self._loop.create_future(), avoid)
+        self.waiters[waiter] = None
+        return waiter
+
+    async def wait(self, waiter: Waiter, limit: Limit) -> ClientProtocol:
+        """Wait for a slot.
+
+        Raises:
+            TransportError: The limit has passed, or there is no hope; ``processed`` is False.
+        """
+        timer = None
+        if limit.when < inf and not waiter.slot.done():
+            delay = limit.when - monotonic()
+            timer = self._loop.call_later(delay, self._give_up, waiter, limit.kind)
+        try:
+            return await waiter.slot
+        finally:
+            self.waiters.pop(waiter, None)
+            if timer is not None:
+                timer.cancel()
+
+    def first(self) -> Waiter | None:
+        """Who is next."""
+        while self.waiters:
+            waiter = next(iter(self.waiters))
+            if not waiter.slot.done():
+                return waiter
+            del self.waiters[waiter]
+        return None
+
+    def hand(self, waiter: Waiter, protocol: ClientProtocol) -> None:
+        """Give somebody a slot."""
+        del self.waiters[waiter]
+        protocol.reserved += 1
+        waiter.slot.set_result(protocol)
+
+    def fail(self, error: TransportError) -> None:
+        """Fail all who wait, each with a copy: a traceback belongs to one task."""
+        while (waiter := self.first()) is not None:
+            del self.waiters[waiter]
+            own = copy.copy(error)
+            own.__cause__ = error.__cause__
+            waiter.slot.set_exception(own)
+
+    def _give_up(self, waiter: Waiter, kind: type[TransportError]) -> None:
+        if not waiter.slot.done():
+            self.waiters.pop(waiter, None)
+            waiter.slot.set_exception(
+                kind(f"waited for {self._name}: {self._why()}", origin=self._name, processed=False)
+            )
