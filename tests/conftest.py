@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from dynamo_h2.config import Http2Config
-from tests.leaks import LOOPS, LeakCheck, WatchedAsyncio, WatchedUvloop
+from tests.leaks import LeakCheck
+from tests.watched import LOOPS, WatchedAsyncio, WatchedUvloop
 
 pytest_plugins = ["tests.peers.fixtures"]
 

@@ -4,97 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import stat
-import weakref
-from collections.abc import Callable, Mapping
-from contextvars import Context
-from typing import Any, TypeVarTuple
+from typing import Any
 
 import pytest
-import uvloop
 
-_Args = TypeVarTuple("_Args")
+from tests.watched import WatchedLoop, open_sockets
 
 TURNS = 100
 """Turns of the loop in which what was closed may still be on its way out: a transport tells its
 protocol one turn later, one with TLS a few. Turns, not time: what needs longer is a leak."""
-
-
-class TimerLog:
-    """The timers that were asked of a loop, without keeping them alive."""
-
-    __slots__ = ("_timers",)
-
-    def __init__(self) -> None:
-        self._timers: list[weakref.ref[asyncio.TimerHandle]] = []
-
-    def add(self, timer: asyncio.TimerHandle) -> asyncio.TimerHandle:
-        """Note a timer that was just made."""
-        self._timers.append(weakref.ref(timer))
-        return timer
-
-    def live(self, now: float) -> list[asyncio.TimerHandle]:
-        """Those still to come at `now`, the loop's time in seconds."""
-        timers = (ref() for ref in self._timers)
-        return [t for t in timers if t is not None and not t.cancelled() and t.when() > now]
-
-
-class WatchedUvloop(uvloop.Loop):
-    """A uvloop that can tell its timers; `call_at` goes through `call_later` here."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.timers = TimerLog()
-
-    def call_later(
-        self,
-        delay: float,
-        callback: Callable[[*_Args], object],
-        *args: *_Args,
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        return self.timers.add(super().call_later(delay, callback, *args, context=context))
-
-
-class WatchedAsyncio(asyncio.SelectorEventLoop):
-    """asyncio's own loop that can tell its timers; `call_later` goes through `call_at` here."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.timers = TimerLog()
-
-    def call_at(
-        self,
-        when: float,
-        callback: Callable[[*_Args], object],
-        *args: *_Args,
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        return self.timers.add(super().call_at(when, callback, *args, context=context))
-
-
-WatchedLoop = WatchedUvloop | WatchedAsyncio
 NO_LEAK = "Error on transport creation for incoming connection"
 """What asyncio says, with debug on, of a client that left a test's own server in the handshake."""
-
-LOOPS: Mapping[str, Callable[[], WatchedLoop]] = {
-    "uvloop": WatchedUvloop,
-    "asyncio": WatchedAsyncio,
-}
-
-
-def open_sockets() -> set[str]:
-    """The process's open sockets, each with its descriptor and inode."""
-    found = set()
-    for name in os.listdir("/dev/fd"):
-        try:
-            status = os.fstat(int(name))
-        except OSError:  # the descriptor that listed the folder
-            continue
-        if stat.S_ISSOCK(status.st_mode):
-            found.add(f"socket {status.st_ino} (descriptor {name})")
-    return found
 
 
 class LeakCheck:

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from tests.leaks import LOOPS, LeakCheck, WatchedLoop
+from tests.leaks import LeakCheck
 from tests.peers import Certificates
+from tests.watched import LOOPS, WatchedLoop
 
 
 @pytest.fixture(params=sorted(LOOPS))

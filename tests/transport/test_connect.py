@@ -14,7 +14,6 @@ from dynamo_h2.errors import ConnectError, ConnectionLost, ConnectTimeout, Remot
 from dynamo_h2.origin import Origin
 from dynamo_h2.transport.connect import Dialer, dial_may_be_retried
 from dynamo_h2.transport.sockets import AddressInfo
-from tests.leaks import open_sockets
 from tests.peers.tls import Certificates
 from tests.transport.dialling import NAME, answering, failing, never, reason, refusal
 from tests.transport.listening import (
@@ -29,6 +28,7 @@ from tests.transport.listening import (
     silent_port,
     turns,
 )
+from tests.watched import open_sockets
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
