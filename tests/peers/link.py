@@ -34,6 +34,7 @@ from typing import Any, Literal, Self, Unpack, cast
 from tests.peers.link_lane import Changes, Conditions
 from tests.peers.process import ROOT, Address
 
+ANYWHERE = ("127.0.0.1", 0)
 Direction = Literal["up", "down"]
 """From the client to the server, or back."""
 
@@ -94,18 +95,20 @@ class Link:
         address: Where clients connect.
         control: The path of the socket that takes commands.
         pid: Its process.
+        host: The address of this machine that it listens on.
     """
 
     address: Address
     control: str
     pid: int
+    host: str = "127.0.0.1"
 
     @property
     def base(self) -> str:
         """What the path of a request in clear text is appended to."""
         if self.address.socket_path is not None:
             return f"unix:{self.address.socket_path}:"
-        return f"http://127.0.0.1:{self.address.port}"
+        return f"http://{self.host}:{self.address.port}"
 
     async def set(
         self, direction: Direction | Literal["both"] = "both", **changes: Unpack[Changes]
@@ -195,7 +198,11 @@ class Link:
 
 @contextlib.asynccontextmanager
 async def run_link(
-    host: str, port: int | None = None, **conditions: Unpack[Changes]
+    host: str,
+    port: int | None = None,
+    *,
+    listen: tuple[str, int] = ANYWHERE,
+    **conditions: Unpack[Changes],
 ) -> AsyncIterator[Link]:
     """Run a link for the length of an `async with` block.
 
@@ -203,13 +210,14 @@ async def run_link(
         host: Where the server listens: an IPv4 address, or without a port the path of a Unix
             socket. The link listens on the same kind of socket.
         port: Its port.
+        listen: Where the link listens, if on TCP; port 0 is any that is free.
         conditions: What the link is like at first, both ways.
 
     Raises:
         LinkError: It did not start.
         ValueError: No link can be like that.
     """
-    with _Relay(host, port, conditions) as relay:
+    with _Relay(host, port, conditions, listen) as relay:
         relay.lifeline.setblocking(False)
         yield relay.link(await asyncio.get_running_loop().sock_recv(relay.lifeline, 4096))
 
@@ -227,12 +235,19 @@ def start_link(host: str, port: int | None = None, **conditions: Unpack[Changes]
 class _Relay:
     """The process, and the socket whose end is its end too."""
 
-    def __init__(self, host: str, port: int | None, conditions: Changes) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int | None,
+        conditions: Changes,
+        listen: tuple[str, int] = ANYWHERE,
+    ) -> None:
         Conditions(**conditions)  # complains here, not there
         self._folder = tempfile.mkdtemp(prefix="link-")
         order = {
             "folder": self._folder,
             "target": host if port is None else (host, port),
+            "listen": listen,
             "conditions": conditions,
         }
         self.lifeline, theirs = socket.socketpair()
@@ -259,8 +274,10 @@ class _Relay:
         if not greeting:
             raise LinkError("the link did not start; its last words are on standard error")
         at = json.loads(greeting)["address"]
-        address = Address(0, at) if isinstance(at, str) else Address(at[1])
-        return Link(address, str(Path(self._folder, "control")), self._popen.pid)
+        control, pid = str(Path(self._folder, "control")), self._popen.pid
+        if isinstance(at, str):
+            return Link(Address(0, at), control, pid)
+        return Link(Address(at[1]), control, pid, at[0])
 
 
 if __name__ == "__main__":

@@ -40,10 +40,15 @@ class Relay:
         loop: The running loop.
         folder: Where its sockets are, if they are Unix sockets.
         target: A host and port, or the path of a Unix socket.
+        listen: Where it listens itself, if on TCP.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, folder: Path, target: tuple[str, int] | str
+        self,
+        loop: asyncio.AbstractEventLoop,
+        folder: Path,
+        target: tuple[str, int] | str,
+        listen: tuple[str, int],
     ) -> None:
         self._loop = loop
         self._folder = folder
@@ -58,7 +63,7 @@ class Relay:
         self._frozen_since: float | None = None
         self._accepted = 0
         self._unreachable = 0
-        wish = str(folder / "link") if isinstance(target, str) else ("127.0.0.1", 0)
+        wish = str(folder / "link") if isinstance(target, str) else listen
         self._reserve = self._bind(wish)  # nobody else gets the port while we do not listen
         self.address = self._reserve.getsockname()
         self._listener: socket.socket | None = None
@@ -218,7 +223,8 @@ async def main() -> None:
     order = json.loads(sys.argv[1])
     folder, target = Path(order["folder"]), order["target"]
     loop = asyncio.get_running_loop()
-    relay = Relay(loop, folder, target if isinstance(target, str) else tuple(target))
+    listen = tuple(order["listen"])
+    relay = Relay(loop, folder, target if isinstance(target, str) else tuple(target), listen)
     relay.set("both", order["conditions"])
     await asyncio.start_unix_server(functools.partial(answer, relay), folder / "control")
     lifeline = socket.socket(fileno=0)
