@@ -7,7 +7,7 @@ NAMES := aiohttp curl-cffi grpcio grpclib httpx2 niquests pycurl pyreqwest
 INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-full fuzz clean
+.PHONY: help demo test lint bench bench-full drill soak fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -32,6 +32,12 @@ bench: $(READY) $(RIVALS) ## measure this client beside a bare driver on stock h
 
 bench-full: $(READY) $(RIVALS) ## the same with every workload and client (up to an hour)
 	@$(RUN) -m bench --full
+
+drill: $(READY) ## break workers, links and calls under load, and lose nothing (SEED=1)
+	@$(RUN) -m bench.drill --seed $(or $(SEED),1)
+
+soak: $(READY) ## the same for HOURS=1, to watch the memory
+	@$(RUN) -m bench.drill --seed $(or $(SEED),1) --hours $(or $(HOURS),1)
 
 fuzz: $(READY) ## compare the two engines on random input for SECONDS=600, and keep what differs
 	@$(RUN) -m tests.differential.fuzz --seconds $(or $(SECONDS),600)
