@@ -67,6 +67,7 @@ class Connection:
         config: Limits, windows and times.
         origin: Whom it leads to, for messages.
         on_output: Called when there is something to send, or an earlier timer.
+        flush: Called when what there is to send should be written at once.
         on_state: Called with what changed.
         make_future: Makes a future, only when somebody waits.
         jitter: A number in 0…1, drawn once for this connection.
@@ -85,6 +86,7 @@ class Connection:
         *,
         origin: str,
         on_output: Callable[[], None],
+        flush: Callable[[], None],
         on_state: Callable[[State], None],
         make_future: Callable[[], Future],
         jitter: float,
@@ -103,6 +105,7 @@ class Connection:
         self.failure: MakeError | None = None
         self._config = config
         self._on_output = on_output
+        self._flush = flush
         self._on_state = on_state
         self._make_future = make_future
         self._settings_due = inf
@@ -114,7 +117,7 @@ class Connection:
         self._window = self._engine.connection_receive_window
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
         self._uploads = Uploads(
-            self._engine, config.send_quantum, self.streams, make_future, self._body_sent
+            self._engine, config.send_quantum, self.streams, make_future, self._body_sent, flush
         )
         self._deadlines: Deadlines[Stream] = Deadlines()
         self._flood = FloodGuard(now)
@@ -180,10 +183,18 @@ class Connection:
         if not self.usable or len(self.streams) + self.resets.held >= self.capacity:
             raise failures.no_more_streams(self.origin)
         self.now = now
+        alone = not self.streams
+        if alone:
+            self._begin_work(now)
         try:
             stream_id, sent = self._uploads.open(request)
         except ProtocolError as error:
             raise LocalProtocolError(str(error), origin=self.origin, processed=False) from error
+        written = alone and sent
+        if written:
+            # Before it is kept account of: the peer is at work meanwhile.
+            self._flush()
+        timer_was = self.timer_at
         window = self._engine.stream_window(stream_id)
         assert window is not None
         stream = Stream(
@@ -198,16 +209,10 @@ class Connection:
         if not sent:
             self._uploads.begin(stream, now)
         self._arm(stream)
-        if len(self.streams) == 1:
-            keep_alive = self._keep_alive
-            keep_alive.busy_since = now
-            if now + keep_alive.ask_after < self.timer_at:
-                self.timer_at = now + keep_alive.ask_after
-            if not self._config.keep_alive_while_idle:
-                self._watch_again(now)
         if stream_id > LAST_STREAM_ID:
             self.drain(now)
-        self._on_output()
+        if not written or self.timer_at < timer_was:
+            self._on_output()
         return stream
 
     def cancel(self, stream: Stream, now: float, code: int = ErrorCodes.CANCEL) -> None:
@@ -609,11 +614,16 @@ class Connection:
             self.dead = True
             self._fail_all(failures.silent(self.origin, self._keep_alive.timeout), None)
 
-    def _watch_again(self, now: float) -> None:
-        """Without PINGs while idle, silence counts again from the first stream on."""
-        if self._keep_alive.stream_opened(now):
-            self._ping(now)
-        self.timer_at = min(self.timer_at, self._keep_alive.next_timer(streams=True))
+    def _begin_work(self, now: float) -> None:
+        """Watch a peer that had nothing to do: from the first stream on its silence counts."""
+        keep_alive = self._keep_alive
+        keep_alive.busy_since = now
+        if now + keep_alive.ask_after < self.timer_at:
+            self.timer_at = now + keep_alive.ask_after
+        if not self._config.keep_alive_while_idle:
+            if keep_alive.stream_opened(now):
+                self._ping(now)
+            self.timer_at = min(self.timer_at, keep_alive.next_timer(streams=True))
 
     def _ping(self, now: float) -> None:
         self._engine.ping(self._keep_alive.ping(now))

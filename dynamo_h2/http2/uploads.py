@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from dynamo_h2.http2.engine import Engine
     from dynamo_h2.http2.stream import Future, Request, Stream
 
-# A body of up to this size (bytes) goes out in one write with its head, past the scheduler, as long
-# as no more than this is waiting already: a small request never stands behind an upload.
+# A body of up to this size (bytes) goes out in one write with its head, past the scheduler: a small
+# request never stands behind an upload. When as much as this is queued already it is flushed first,
+# so that the peer is at work while more requests are made; only those that the transport does not
+# take go through the scheduler.
 DIRECT_BODY = 65_536
 
 
@@ -28,11 +30,13 @@ class Uploads:
         streams: The connection's, by their identifiers.
         make_future: Makes the future on which a producer waits for room.
         on_sent: Called with a stream whose body is out.
+        flush: Called when enough is queued to be written at once.
     """
 
     __slots__ = (
         "_direct",
         "_engine",
+        "_flush",
         "_make_future",
         "_on_sent",
         "_quantum",
@@ -47,12 +51,14 @@ class Uploads:
         streams: dict[int, Stream],
         make_future: Callable[[], Future],
         on_sent: Callable[[Stream], None],
+        flush: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._quantum = quantum
         self._streams = streams
         self._make_future = make_future
         self._on_sent = on_sent
+        self._flush = flush
         self._direct = 0
         self._scheduler: Scheduler[SendHalf] = Scheduler(quantum)
 
@@ -70,6 +76,8 @@ class Uploads:
         data = request.data
         if data and not request.trailers:
             size = len(data)
+            if size + self._direct > DIRECT_BODY >= size:
+                self._flush()
             if (
                 size + self._direct <= DIRECT_BODY
                 and size <= self._scheduler.frame_limit

@@ -80,6 +80,7 @@ class ClientProtocol(asyncio.Protocol):
             config,
             origin=origin,
             on_output=self.schedule_flush,
+            flush=self.flush,
             on_state=partial(on_state, self),
             make_future=loop.create_future,
             jitter=random.random(),
@@ -103,7 +104,8 @@ class ClientProtocol(asyncio.Protocol):
         """Write the preface."""
         # uvloop's transports are no asyncio.Transport by class.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        # Some loops write at once only what is over the mark, the rest when all else has had its turn.
+        self._transport.set_write_buffer_limits(high=1)
         self.connection.start(monotonic(), self._settings_due)
         self.flush()
 

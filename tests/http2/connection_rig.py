@@ -77,6 +77,7 @@ class Link:
             (config or Http2Config()).replace(engine=engine),
             origin=ORIGIN,
             on_output=self._on_output,
+            flush=self._on_output,
             on_state=self._on_state,
             make_future=Signal,
             jitter=jitter,

@@ -370,7 +370,7 @@ def test_without_while_idle_the_first_stream_after_long_silence_brings_a_ping_in
     link = Link(SLEEPY)
     link.wait(1000)
     stream = link.open(b"x")
-    assert kinds(link.sent()) == [(ff.HEADERS, 1), (ff.DATA, 1), (ff.PING, 0)]
+    assert kinds(link.sent()) == [(ff.PING, 0), (ff.HEADERS, 1), (ff.DATA, 1)]
     link.open(b"y")
     assert kinds(link.sent()) == [(ff.HEADERS, 3), (ff.DATA, 3)]
     link.wait(9.9)

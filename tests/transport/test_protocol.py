@@ -11,6 +11,7 @@ import pytest
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import TransportError
 from dynamo_h2.http2.connection import State
+from dynamo_h2.http2.uploads import DIRECT_BODY
 from dynamo_h2.transport.protocol import FLUSH_LIMIT, HIGH_WATER
 from tests.behaviours import noise, turns
 from tests.behaviours_wire import WIDE, wired
@@ -43,24 +44,57 @@ async def test_the_first_flight_is_one_write() -> None:
         assert wire.kinds() == [SETTINGS, WINDOW_UPDATE]
 
 
-async def test_what_is_added_in_one_turn_goes_out_in_one_write() -> None:
+async def test_a_request_on_an_idle_connection_is_written_before_the_call_returns() -> None:
     async with wired(settings(), settings_ack()) as (rig, wire):
-        for _ in range(50):
+        rig.open("POST", b"payload")
+        assert wire.kinds() == [HEADERS, DATA]
+        await turns(3)
+        assert len(wire.writes) == 1
+
+
+async def test_what_is_added_beside_it_in_one_turn_goes_out_in_one_write() -> None:
+    async with wired(settings(), settings_ack()) as (rig, wire):
+        for _ in range(51):
             rig.open("POST", b"payload")
         rig.protocol.data_received(ping())
-        assert not wire.writes
-        await turns(2)
         assert len(wire.writes) == 1
-        assert wire.kinds() == [HEADERS, DATA] * 50 + [PING]
+        await turns(2)
+        assert len(wire.writes) == 2
+        assert wire.kinds() == [HEADERS, DATA] * 51 + [PING]
 
 
 async def test_each_turn_that_has_something_writes_once() -> None:
     async with wired(settings(), settings_ack()) as (rig, wire):
-        for number in range(1, 6):
+        rig.open()
+        for number in range(2, 6):
             rig.open()
             rig.open()
             await turns(2)
             assert len(wire.writes) == number
+
+
+async def test_many_small_requests_are_written_while_more_are_made() -> None:
+    async with wired(WIDE, settings_ack()) as (rig, wire):
+        for _ in range(90):
+            rig.open("POST", bytes(2048))
+        early = len(wire.writes)
+        assert early > 2
+        await turns(2)
+        assert len(wire.writes) == early + 1
+        # None of them had to stand in line behind the heads of the others.
+        assert wire.kinds() == [HEADERS, DATA] * 90
+        assert max(map(len, wire.writes)) <= DIRECT_BODY + 90 * 100
+
+
+async def test_small_requests_that_the_transport_does_not_take_stand_in_line() -> None:
+    async with wired(WIDE, settings_ack(), room=0) as (rig, wire):
+        for _ in range(90):
+            rig.open("POST", bytes(2048))
+        await turns(3)
+        assert len(wire.writes) == 1
+        wire.take(inf)
+        await turns(3)
+        assert sorted(wire.kinds()) == [DATA] * 90 + [HEADERS] * 90
 
 
 async def test_bytes_that_ask_for_nothing_are_answered_with_nothing() -> None:
