@@ -104,7 +104,7 @@ class ClientProtocol(asyncio.Protocol):
         """Write the preface."""
         # uvloop's transports are no asyncio.Transport by class.
         self._transport = cast("asyncio.Transport", transport)
-        # Some loops write at once only what is over the mark, the rest when all else has had its turn.
+        # Some loops write at once only what is over the mark, the rest at the end of the turn.
         self._transport.set_write_buffer_limits(high=1)
         self.connection.start(monotonic(), self._settings_due)
         self.flush()
