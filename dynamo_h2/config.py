@@ -88,6 +88,13 @@ class Http2Config:
         "DYN_HTTP2_ADAPTIVE_WINDOW",
         "Let the windows follow the bandwidth and the round-trip time of the connection",
     )
+    max_window: int = whole(
+        67_108_864,
+        "DYN_HTTP2_MAX_WINDOW",
+        "bytes",
+        "The most that a window grows to; one that is larger from the start stays as it is",
+        low=65_535,
+    )
     pool_max_idle_per_host: int = whole(
         100,
         "DYN_HTTP2_POOL_MAX_IDLE_PER_HOST",

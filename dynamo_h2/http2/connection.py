@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from dynamo_h2.errors import LocalProtocolError
 from dynamo_h2.http2 import failures
+from dynamo_h2.http2.credit import Credit
 from dynamo_h2.http2.deadline import TICKS_PER_SECOND, Deadlines
 from dynamo_h2.http2.engine import Engine, NotHttp2
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
+from dynamo_h2.http2.flow import GRANT_FRACTION
 from dynamo_h2.http2.frames import FrameType
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
 from dynamo_h2.http2.resets import Resets
-from dynamo_h2.http2.stream import Expired, ReceiveHalf, Request, Stream
+from dynamo_h2.http2.stream import Expired, Request, Stream
 from dynamo_h2.http2.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
 # Stream identifiers are not used again; a connection drains well before they end at 2**31 - 1.
 LAST_STREAM_ID = 2**31 - 1 - 2_000
+
+# A read of so many bytes may bring DATA that counts for the size of windows. Shorter ones
+# are tokens and small answers, which are not to pay for that.
+READ_WITH_DATA = 1_024
 
 # A complete response with such a status or above, redirects and errors, was not made out of the
 # request's body, so that the rest of it is of no use.
@@ -114,7 +120,6 @@ class Connection:
         self._last_words: list[bytes | memoryview] = []
         self._goaway = ""
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
-        self._window = self._engine.connection_receive_window
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
         self._uploads = Uploads(
             self._engine, config.send_quantum, self.streams, make_future, self._body_sent, flush
@@ -129,6 +134,10 @@ class Connection:
             while_idle=config.keep_alive_while_idle,
             jitter=jitter,
             now=now,
+        )
+        self._window = self._engine.connection_receive_window
+        self._credit = Credit(
+            self._engine, self.streams, self._keep_alive, config, self._changed, now
         )
 
     # Opening and closing.
@@ -202,7 +211,7 @@ class Connection:
             request,
             window,
             self._make_future,
-            self._grant,
+            self._credit,
             now,
         )
         self.streams[stream_id] = stream
@@ -272,6 +281,8 @@ class Connection:
         keep_alive.last_received = now
         suspected = keep_alive.suspect
         keep_alive.suspect = False
+        if now >= self._credit.round_until and len(data) >= READ_WITH_DATA:
+            self._credit.begin_round(now)
         try:
             self._engine.receive(data)
         except NotHttp2 as error:
@@ -289,6 +300,8 @@ class Connection:
         if self.failure is not None:
             out, self._last_words = self._last_words, []
             return out
+        if self._credit.due and self._credit.wants_ping(now):
+            self._ping(now)
         out = self._uploads.run(budget, now)
         self._written_id = self._engine.highest_outbound_stream_id
         if self.resets.unwritten and self.resets.written():
@@ -301,6 +314,7 @@ class Connection:
             return inf
         when = min(
             self._settings_due,
+            self._credit.timer_at,
             self._deadlines.next(),
             self._keep_alive.next_timer(streams=self._awaits_peer),
         )
@@ -318,6 +332,8 @@ class Connection:
             self._check_deadline(stream, now)
         if now >= self._settings_due:
             self._no_settings()
+        if now >= self._credit.timer_at:
+            self._credit.tick(now)
         self._ask_keep_alive(now)
         if not self.streams and now >= self.idle_since + self._config.pool_idle_timeout:
             self.drain(now)
@@ -370,9 +386,11 @@ class Connection:
 
     def on_settings_ack(self) -> None:
         """The peer applied ours; the engine keeps account of what that changes."""
+        rtt = None
         if self._started_at is not None:
-            self._keep_alive.settings_acknowledged(self.now - self._started_at)
-            self._started_at = None
+            rtt, self._started_at = self.now - self._started_at, None
+            self._keep_alive.settings_acknowledged(rtt)
+        self._credit.settings_acknowledged(self.now, rtt)
 
     def on_head(self, stream_id: int, status: int, fields: list[Field], end_stream: bool) -> None:
         """The final head of a response."""
@@ -415,9 +433,10 @@ class Connection:
         """A piece of a body."""
         if self._keep_alive.asked:
             self._answered()
-        increment = self._window.process_bytes(flow_length)
-        if increment:
-            self._engine.grant(0, increment)
+        window = self._window
+        window.owed += flow_length
+        if window.owed * GRANT_FRACTION >= window.max_window_size:
+            self._credit.returned(self.now)
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -434,14 +453,15 @@ class Connection:
         if end_stream:
             self._response_ended(stream)
         elif flow_length:
-            self._grant(stream, flow_length)
+            stream.window.owed += flow_length
+            self._credit.stream_returned(stream)
 
     def on_late_data(self, flow_length: int) -> None:
         """DATA for a stream that is gone: the connection's credit is still owed."""
         self._flood.count(Idle.LATE, self.now)
-        increment = self._window.process_bytes(flow_length)
-        if increment:
-            self._engine.grant(0, increment)
+        self._window.owed += flow_length
+        if self._window.owed * GRANT_FRACTION >= self._window.max_window_size:
+            self._credit.returned(self.now)
 
     def on_late(self, frame_type: int) -> None:
         """A frame that says nothing new of a stream that is gone; a field block has cost more."""
@@ -488,7 +508,9 @@ class Connection:
 
     def on_ping_ack(self, payload: bytes) -> None:
         """The answer to a PING."""
-        if not self._keep_alive.acknowledged(payload, self.now):
+        if self._keep_alive.acknowledged(payload, self.now):
+            self._credit.ping_acknowledged(self.now)
+        else:
             self._flood.count(Idle.IGNORED, self.now)
         self.timer_at = min(self.timer_at, self.next_timer())
 
@@ -550,15 +572,6 @@ class Connection:
             send.progress_at = self.now  # the peer's moment to take more begins here
             self._arm(stream)
 
-    def _grant(self, stream: ReceiveHalf, size: int = 0) -> None:
-        """Return a stream's credit, for so many bytes more, once enough is owed."""
-        if stream.ended or stream.error is not None:
-            return
-        increment = stream.window.process_bytes(size)
-        if increment:
-            self._engine.grant(cast("Stream", stream).stream_id, increment)
-            self._on_output()
-
     def _finish(self, stream: Stream) -> None:
         """Forget a stream that has ended both ways."""
         del self.streams[stream.stream_id]
@@ -566,12 +579,16 @@ class Connection:
             self._deadlines.discard(stream)
         if stream.send is not None:
             self._uploads.drop(stream)
+        if stream.unread and stream.limit is not None:
+            stream.handed_over()
         if not self.streams:
             self.idle_since = self.now
             idle_due = self.now + self._config.pool_idle_timeout
             if idle_due < self.timer_at:
                 self.timer_at = idle_due
                 self._on_output()
+            if self._credit.behind:
+                self._credit.announce()
             self._close_when_drained()
         stream.feed_done()
         if not self.closed:
@@ -627,6 +644,7 @@ class Connection:
 
     def _ping(self, now: float) -> None:
         self._engine.ping(self._keep_alive.ping(now))
+        self._credit.ping_written(now)
         self.timer_at = min(self.timer_at, self._keep_alive.next_timer(streams=True))
 
     def _answered(self) -> None:

@@ -173,6 +173,8 @@ class Outbound(H2Connection):
         if increment > 0:
             window.window_opened(increment)
             flight += frames.pack_window_update(0, increment)
+        # A connection's window may not begin below 65,535 bytes (RFC 9113 §6.9.2).
+        window.max_window_size = window.current_window_size
         self._output.append(flight)
 
     initiate_connection = initiate

@@ -133,6 +133,18 @@ class Request:
         self.on_informational = on_informational
 
 
+class Credit(Protocol):
+    """What a stream tells of the bytes of its body."""
+
+    unread: int
+    """Bytes that wait for their readers, on all streams together."""
+    buffered: int
+    """Bytes of bodies that are collected in memory."""
+
+    def stream_returned(self, stream: ReceiveHalf, /) -> None:
+        """Grant what is owed to a stream, when that is enough."""
+
+
 class SendHalf:
     """A body on its way out, where it does not go in one frame with the head.
 
@@ -250,7 +262,7 @@ class ReceiveHalf:
         window: The stream's receive window.
         limit: The most body bytes to keep; None for a body that is read chunk by chunk.
         make_future: Makes the future on which a reader waits.
-        credit: Called with this half when enough is owed to its window for a grant.
+        credit: What keeps account of unread bytes, and is asked when enough is owed to the window.
     """
 
     __slots__ = (
@@ -277,7 +289,7 @@ class ReceiveHalf:
         window: ReceiveWindow,
         limit: int | None,
         make_future: Callable[[], Future],
-        credit: Callable[[ReceiveHalf], None],
+        credit: Credit,
     ) -> None:
         self.window = window
         self.limit = limit
@@ -308,9 +320,13 @@ class ReceiveHalf:
 
     def feed_data(self, data: bytes | memoryview, now: float) -> None:
         """Take a piece of the body."""
-        chunks = self._chunks
+        chunks, size = self._chunks, len(data)
         chunks.append(data)
-        self.unread += len(data)
+        self.unread += size
+        if self.limit is None:
+            self._credit.unread += size
+        else:
+            self._credit.buffered += size
         self.last_read = now
         if len(chunks) > FEW_PIECES:
             self._join_small()
@@ -345,6 +361,15 @@ class ReceiveHalf:
     def drop(self) -> None:
         """Forget what is unread: nobody will read it."""
         self._chunks.clear()
+        if self.limit is None:
+            self._credit.unread -= self.unread
+        else:
+            self._credit.buffered -= self.unread
+        self.unread = 0
+
+    def handed_over(self) -> None:
+        """Note that a body that was collected belongs to the caller now."""
+        self._credit.buffered -= self.unread
         self.unread = 0
 
     # What the application asks for.
@@ -397,10 +422,11 @@ class ReceiveHalf:
         size = len(chunk)
         self.unread -= size
         # Asked for when it is due: saves 2 calls and 0.20 of 3.62 µs per token; A/A ±0.03.
-        window = self.window
+        window, credit = self.window, self._credit
+        credit.unread -= size
         window.owed += size
         if window.owed * GRANT_FRACTION >= window.max_window_size:
-            self._credit(self)
+            credit.stream_returned(self)
         return chunk if type(chunk) is bytes else bytes(chunk)
 
     def body(self) -> bytes:
@@ -426,7 +452,7 @@ class Stream(ReceiveHalf):
         request: What was asked.
         window: The stream's receive window.
         make_future: Makes the future on which somebody waits.
-        credit: Called with the stream when enough is owed to its window for a grant.
+        credit: What keeps account of unread bytes, and is asked when enough is owed to the window.
         opened_at: When its head was queued, in seconds.
     """
 
@@ -438,7 +464,7 @@ class Stream(ReceiveHalf):
         request: Request,
         window: ReceiveWindow,
         make_future: Callable[[], Future],
-        credit: Callable[[ReceiveHalf], None],
+        credit: Credit,
         opened_at: float = 0.0,
     ) -> None:
         super().__init__(window, request.limit, make_future, credit)

@@ -18,7 +18,7 @@ from math import inf
 from random import Random
 
 from dynamo_h2.http2.bdp import LOST, BdpEstimator
-from dynamo_h2.http2.flow import ReceiveWindow
+from dynamo_h2.http2.flow import GRANT_FRACTION, ReceiveWindow
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -270,12 +270,16 @@ class Receiver:
         self.write(lambda: self.world.sender.ping(number))
 
     def return_credit(self, window_id: int, window: ReceiveWindow, size: int) -> None:
-        increment = window.process_bytes(size)
+        window.owed += size
+        target = self.bdp.target if window_id else self.whole()
+        if window.owed * GRANT_FRACTION < window.max_window_size:
+            return
+        increment = window.due(target)
         if increment:
             rose = self.bdp.granted(
                 self.world.clock.now,
                 window_id,
-                size=window.max_window_size,
+                size=target,
                 left=window.current_window_size,
                 increment=increment,
                 unread=self.backlog,
@@ -293,19 +297,21 @@ class Receiver:
         now, target = self.world.clock.now, self.bdp.target
         if target != self.targets[-1][1]:
             self.targets.append((now, target))
-        whole = max(target, self.connection_initial) if target >= self.initial else target
         if self.bdp.squeeze is not None:
             self.squeezes.append(now)
-            whole = min(whole, self.bdp.squeeze)
-        self.resize(0, self.connection, whole, 0)
+        self.resize(0, self.connection, self.whole())
         for stream_id, window in self.streams.items():
-            self.resize(stream_id, window, target, self.unread[stream_id])
+            self.resize(stream_id, window, target)
 
-    def resize(self, window_id: int, window: ReceiveWindow, size: int, unread: int) -> None:
-        window.max_window_size = size
-        increment = size - window.current_window_size - unread
-        if increment > 0:
-            window.owed = 0
+    def whole(self) -> int:
+        """What the connection's window should have."""
+        target = self.bdp.target
+        whole = max(target, self.connection_initial) if target >= self.initial else target
+        return whole if self.bdp.squeeze is None else min(whole, self.bdp.squeeze)
+
+    def resize(self, window_id: int, window: ReceiveWindow, size: int) -> None:
+        increment = window.grow(size)
+        if increment:
             self.grant(window_id, window, increment)
 
     # Time.

@@ -26,7 +26,11 @@ pytestmark = pytest.mark.usefixtures("each_engine")
 KIB = 1024
 WINDOW = 100_000
 CONNECTION_WINDOW = 400_000
-SMALL = Http2Config(initial_stream_window=WINDOW, initial_connection_window=CONNECTION_WINDOW)
+SMALL = Http2Config(
+    initial_stream_window=WINDOW,
+    initial_connection_window=CONNECTION_WINDOW,
+    adaptive_window=False,
+)
 
 
 def begun(*, limit: int | None = None) -> tuple[Link, Stream]:

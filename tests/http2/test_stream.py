@@ -207,11 +207,12 @@ class Reader:
 
     def __init__(self, limit: int | None = None) -> None:
         self.credit: list[int] = []
-        self.half = ReceiveHalf(ReceiveWindow(ROOM), limit, Signal, self._credit)
+        self.unread = self.buffered = 0
+        self.half = ReceiveHalf(ReceiveWindow(ROOM), limit, Signal, self)
 
-    def _credit(self, half: ReceiveHalf) -> None:
+    def stream_returned(self, half: ReceiveHalf, /) -> None:
         assert half is self.half
-        self.credit.append(half.window.due())
+        self.credit.append(half.window.due(ROOM))
 
     def wait(self, need: Need, now: float = NOW) -> Signal:
         signal = self.half.wait(need, now)
@@ -317,6 +318,29 @@ def test_credit_is_asked_for_when_a_quarter_of_the_window_was_read() -> None:
     assert reader.credit == [ROOM // 4, ROOM // 4 + 10]
 
 
+def test_what_is_unread_is_counted_until_it_is_read_or_dropped() -> None:
+    reader = Reader()
+    reader.half.feed_data(b"abc", NOW)
+    reader.half.feed_data(b"defgh", NOW)
+    assert (reader.unread, reader.buffered) == (8, 0)
+    reader.half.read()
+    assert (reader.unread, reader.buffered) == (5, 0)
+    reader.half.drop()
+    reader.half.drop()
+    assert (reader.unread, reader.buffered) == (0, 0)
+
+
+def test_what_is_collected_is_counted_until_it_is_handed_over_or_dropped() -> None:
+    for end in (ReceiveHalf.handed_over, ReceiveHalf.drop):
+        reader = Reader(limit=100)
+        reader.half.feed_data(b"abc", NOW)
+        assert (reader.unread, reader.buffered) == (0, 3)
+        end(reader.half)
+        end(reader.half)
+        assert (reader.unread, reader.buffered) == (0, 0)
+        assert reader.half.body() == (b"abc" if end is ReceiveHalf.handed_over else b"")
+
+
 def test_a_buffered_body_is_joined() -> None:
     reader = Reader(limit=100)
     assert reader.half.body() == b""
@@ -368,7 +392,7 @@ def test_something_of_a_response_is_a_head_or_a_1xx() -> None:
 
 def stream(**options: float) -> Stream:
     request = Request(ff.request(), **options)  # type: ignore[arg-type]
-    return Stream(1, request, ReceiveWindow(ROOM), Signal, lambda _half: None)
+    return Stream(1, request, ReceiveWindow(ROOM), Signal, Reader())
 
 
 def uploading(now: float = NOW, **options: float) -> tuple[Stream, SendHalf]:
