@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict
 
 from dynamo_h2.errors import InvalidRequest
 
@@ -57,6 +57,7 @@ class CallOptions(TypedDict, total=False):
         connect_timeout: The longest wait for a connection where the host has none.
         authority: What ``:authority`` says, where it is not the address's own.
         server_hostname: The name in the TLS handshake, where it is not the host of the address.
+        retryable: Whether it may be sent again when the peer provably did not process it.
         urgency: 0 for the most urgent to 7 for what can wait, 3 without it (RFC 9218 §4.1). On one
             connection, a body goes out before those that are less urgent; the peer is told in a
             ``priority`` field, unless it is 3 or ``headers`` have such a field.
@@ -69,6 +70,7 @@ class CallOptions(TypedDict, total=False):
     connect_timeout: Timeout
     authority: str | None
     server_hostname: str | None
+    retryable: bool
     urgency: int
 
 
@@ -76,7 +78,7 @@ _OPTIONS = frozenset(CallOptions.__annotations__)
 
 
 class Times(NamedTuple):
-    """The time limits of one call, in seconds; infinite for none."""
+    """The limits of one call: times in seconds, infinite for none, and whether there are retries."""
 
     timeout: float
     read_timeout: float
@@ -84,6 +86,7 @@ class Times(NamedTuple):
     pool_timeout: float
     connect_timeout: float | None
     """None leaves it to the dial, which knows the config's."""
+    retryable: bool = True
 
     @classmethod
     def of(cls, config: Http2Config) -> Times:
@@ -100,22 +103,30 @@ class Times(NamedTuple):
         """Put the limits of a call in the place of the config's.
 
         Raises:
-            InvalidRequest: One is not a time from over 0 to 86,400 s.
+            InvalidRequest: One is not a time from over 0 to 86,400 s, or ``retryable`` no bool.
             TypeError: There is no such keyword.
         """
         unknown = options.keys() - _OPTIONS
         if unknown:
             raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-        changes = {
+        changes: dict[str, Any] = {
             name: _seconds(name, value)
             for name, value in options.items()
             if name.endswith("timeout") and value is not UNSET
         }
+        if "retryable" in options:
+            changes["retryable"] = _flag("retryable", options["retryable"])
         return self._replace(**changes) if changes else self
 
 
 def _limit(seconds: float | None) -> float:
     return inf if seconds is None else seconds
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise InvalidRequest(f"{name} is {value!r}, allowed: True or False")
 
 
 def _seconds(name: str, value: object) -> float:

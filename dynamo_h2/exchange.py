@@ -1,21 +1,22 @@
 """One request with its attempts: from a host's pool to the response, or to one error.
 
 An attempt ends in what was asked for, or in an error; an error is followed by another attempt only
-where ``may_retry`` says so. Each attempt has a stream of its own and, for a body that has to be
+where ``transport.retry`` says so. Each attempt has a stream of its own and, for a body that has to be
 iterated, a task that feeds it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from dynamo_h2.errors import DynamoH2Error, InvalidRequest, TransportError
+from dynamo_h2.errors import DynamoH2Error, InvalidRequest, StreamReset, TransportError
 from dynamo_h2.http2.stream import Need
 from dynamo_h2.response import Attempt, Headers
-from dynamo_h2.transport.retry import may_retry
+from dynamo_h2.transport.retry import may_retry, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ class Exchange:
         "_protocol",
         "_pump",
         "_request",
+        "_spared",
         "_terms",
         "_times",
         "failures",
@@ -87,6 +89,7 @@ class Exchange:
         self._protocol: ClientProtocol | None = None
         self._pump: asyncio.Task[None] | None = None
         self._foreign = False  # whether the caller's own body failed
+        self._spared = False  # whether it was sent again without a token
         self.stream: Stream | None = None
         self.started = self.last_began = now
         self.failures: list[Attempt] = []
@@ -139,21 +142,47 @@ class Exchange:
         await self.stop_pump()
         terms, now = self._terms, self._terms.clock()
         self.failures.append(self._attempt(error, now))
-        if not may_retry(
+        retries = len(self.failures) - 1
+        allowed = may_retry(
             error,
             replayable=self._replayable(),
-            retries=len(self.failures) - 1,
+            retries=retries,
             max_retries=terms.max_retries,
             deadline=self._request.deadline,
             now=now,
-        ):
+        )
+        free = allowed and not self._spared and self._passed_over(error)
+        if not allowed or not (free or self._took_token(error, now)):
             terms.counters.errors += 1
             for number, attempt in enumerate(self.failures[:-1], 1):
                 error.add_note(f"attempt {number}: {attempt.error}")
             self._let_go()
             raise error
+        self._spared |= free
+        if not free:
+            await self._pause(retries, self._request.deadline - now)
         terms.counters.retries += 1
-        self.last_began = now
+        self.last_began = terms.clock()
+
+    def _passed_over(self, error: BaseException) -> bool:
+        """Whether the peer did not so much as look at the request."""
+        if self.stream is None or self._protocol is None or not isinstance(error, StreamReset):
+            return True  # it was never written
+        return self._protocol.connection.passed_over(self.stream.stream_id)
+
+    def _took_token(self, error: BaseException, now: float) -> bool:
+        taken = self._host.retries.take(now)
+        if not taken:
+            error.add_note("not sent again: the client's budget of retries is spent")
+        return taken
+
+    async def _pause(self, retries: int, left: float) -> None:
+        """Give the peer time to find room."""
+        try:
+            await asyncio.sleep(pause(retries, left, random.random()))
+        except asyncio.CancelledError:
+            self._let_go()
+            raise
 
     def _replayable(self) -> bool:
         """Whether nothing of the caller's stands against sending it again.
@@ -163,7 +192,7 @@ class Exchange:
         """
         if self._foreign or (self.stream is not None and self.stream.got_response):
             return False
-        return self._body is None or self._body.available
+        return self._times.retryable and (self._body is None or self._body.available)
 
     def _let_go(self) -> None:
         """Forget the body: a traceback holds on to this, and must not to the caller's buffer."""

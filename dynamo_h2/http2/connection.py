@@ -117,6 +117,7 @@ class Connection:
         self._settings_due = inf
         self._started_at: float | None = None
         self._written_id = 0
+        self._ahead_id = 0
         self._last_words: list[bytes | memoryview] = []
         self._goaway = ""
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
@@ -339,6 +340,15 @@ class Connection:
             self.drain(now)
         self.timer_at = self.next_timer()
 
+    def passed_over(self, stream_id: int) -> bool:
+        """Whether the peer never looked at a stream that it refused.
+
+        Either its GOAWAY says so, or the stream was opened before the peer could say how many of
+        them it takes.
+        """
+        last = self._engine.peer_last_stream_id
+        return stream_id <= self._ahead_id or (last is not None and stream_id > last)
+
     def reading_paused(self) -> None:
         """Note that the transport stopped reading."""
         self._keep_alive.pause()
@@ -378,6 +388,7 @@ class Connection:
                 self._uploads.window_opened(stream)
         if not self.ready:
             self.ready = True
+            self._ahead_id = engine.highest_outbound_stream_id
             self._settings_due = inf
             self._answered()
             self._on_state(State.READY)

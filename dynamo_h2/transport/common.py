@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamo_h2.transport.calm import KeepAliveIntervals
+from dynamo_h2.transport.retry import RetryBudget
 
 if TYPE_CHECKING:
     from dynamo_h2.config import Http2Config
@@ -40,6 +42,7 @@ class Common:
         counters: Where bytes and connections are counted.
 
     Attributes:
+        retries: What retries of requests and dials have to be taken from.
         open: The connections whose sockets are open.
         closed: Whether the pool takes no more requests.
     """
@@ -51,6 +54,7 @@ class Common:
         self.counters = counters
         self.dials = asyncio.Semaphore(MAX_DIALS)
         self.intervals = KeepAliveIntervals(config)
+        self.retries = RetryBudget(counters, monotonic())
         self.open: set[ClientProtocol] = set()
         self.closed = False
 

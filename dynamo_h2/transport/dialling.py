@@ -1,6 +1,7 @@
 """The dials of one host, one at a time: tries, and what to tell those who wait in vain.
 
-1. A dial is started for all that wait (single flight), and has as many tries as the config allows.
+1. A dial is started for all that wait (single flight), and has as many tries as the config allows,
+   and as the budget of retries has tokens for.
 2. A connection that ends before its peer's SETTINGS were there is a try that failed.
 """
 
@@ -82,7 +83,10 @@ class Dialling:
 
     def _try_again(self, error: ConnectError) -> bool:
         """Count a failed try; whether there may be another."""
-        if self._failures >= self._common.config.connect_retries or not dial_may_be_retried(error):
+        common = self._common
+        if self._failures >= common.config.connect_retries or not dial_may_be_retried(error):
+            return False
+        if not common.retries.take(monotonic()):
             return False
         self._failures += 1
         return True

@@ -55,6 +55,7 @@ class HostPool:
         self.used_at = monotonic()
         self.failed = False
         self.forgotten = False
+        self.retries = common.retries
         self._common = common
         self._config = common.config
         self._choice = Choice()

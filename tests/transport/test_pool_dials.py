@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -176,6 +177,18 @@ async def test_a_dial_is_tried_again_as_often_as_the_config_says(connect_retries
                 )
                 assert {type(error) for error in errors} == {ConnectError}
                 assert len(names.asked) == round_number * (1 + connect_retries)
+
+
+async def test_a_dial_that_is_made_again_takes_a_token_of_the_budget_of_retries() -> None:
+    with refusing_port() as port:
+        names = Names([info("127.0.0.1", port)])
+        async with with_names(names, connect_retries=1) as client:
+            assert client._pool is not None
+            while client._pool._common.retries.take(time.monotonic()):
+                pass
+            with pytest.raises(ConnectError):
+                await client.request("GET", "worker.example:80/")
+            assert len(names.asked) == 1
 
 
 async def test_a_dial_that_fails_leaves_who_waits_to_the_connections_that_are_there() -> None:

@@ -1,4 +1,4 @@
-"""Which failures may be followed by another attempt."""
+"""Which failures may be followed by another attempt, how many, and when."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ from dynamo_h2.errors import (
     TransportError,
     WriteTimeout,
 )
-from dynamo_h2.transport.retry import may_retry
+from dynamo_h2.metrics import Counters
+from dynamo_h2.transport.retry import (
+    FIRST_PAUSE,
+    LIFE,
+    LONGEST_PAUSE,
+    PER_SECOND,
+    RetryBudget,
+    may_retry,
+    pause,
+)
 
 REFUSED = StreamReset("refused", code=7, by_peer=True, processed=False)
 
@@ -147,3 +156,131 @@ def test_every_condition_is_needed(
         deadline=deadline,
         now=now,
     ) == (processed is False and replayable and retries < max_retries and now < deadline)
+
+
+# The budget.
+
+NOW = 1000.0
+RESERVE = PER_SECOND * LIFE
+"""The tokens of a client that has not sent anything."""
+
+
+class Client:
+    """The part of a client that its budget sees, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.counters = Counters()
+        self.budget = RetryBudget(self.counters, NOW)
+
+    def send(self, count: int, seconds: float = 0.0) -> None:
+        """Send requests evenly over some time, and ask for nothing meanwhile."""
+        self.counters.requests += count
+        self.now += seconds
+
+    def takes(self, most: int = 10_000) -> int:
+        """How many tokens are there to be taken now; each is used."""
+        for count in range(most):
+            if not self.budget.take(self.now):
+                return count
+            self.counters.retries += 1
+            self.counters.requests += 1
+        return most
+
+
+def test_a_new_client_has_the_tokens_of_ten_seconds() -> None:
+    assert Client().takes() == RESERVE == 30
+
+
+def test_three_tokens_come_back_each_second() -> None:
+    client = Client()
+    client.takes()
+    client.now += 1.01
+    assert client.takes() == 3
+    client.now += 0.2
+    assert client.takes() == 0
+
+
+def test_every_fifth_request_earns_a_token() -> None:
+    client = Client()
+    client.takes()
+    client.send(51)
+    assert client.takes() == 10
+
+
+def test_a_retry_earns_nothing_of_its_own() -> None:
+    client = Client()
+    client.takes()
+    client.counters.retries += 1000
+    client.counters.requests += 1000
+    assert client.takes() == 0
+
+
+def test_tokens_of_more_than_ten_seconds_ago_are_gone() -> None:
+    client = Client()
+    client.send(10_000, seconds=1)
+    client.now += 100
+    # Evenly spread over the 101 s in which nothing was asked for, a tenth of them is of the last.
+    assert client.takes() == int(RESERVE + 0.2 * 10_000 * LIFE / 101)
+
+
+def test_a_client_that_rests_has_the_reserve_and_no_more() -> None:
+    client = Client()
+    client.send(10_000)
+    client.takes(1)
+    client.now += 3600
+    client.takes(1)
+    client.now += 3600
+    assert client.takes() == RESERVE
+
+
+@given(
+    rate=st.integers(0, 2000),
+    asked=st.lists(st.floats(0, 20), min_size=1, max_size=60),
+    refused=st.integers(0, 100),
+)
+def test_no_more_is_taken_than_was_earned(rate: int, asked: list[float], refused: int) -> None:
+    """Whatever is asked for, and when: a fifth of the requests, three a second, and the reserve."""
+    client = Client()
+    taken = 0
+    for seconds in asked:
+        client.send(round(rate * seconds), seconds)
+        taken += client.takes(refused)
+    earned = 0.2 * (client.counters.requests - taken) + PER_SECOND * (client.now - NOW)
+    assert taken <= RESERVE + earned + 1e-6
+
+
+def test_a_peer_that_refuses_everything_gets_a_fifth_more_and_a_little() -> None:
+    client = Client()
+    taken = 0
+    for _ in range(10_000):
+        client.send(1, 0.001)
+        taken += client.takes(1)
+    assert 2000 <= taken <= 2000 + RESERVE + PER_SECOND * 10
+
+
+def test_what_the_budget_remembers_is_bounded() -> None:
+    client = Client()
+    for _ in range(10_000):
+        client.send(3, 0.01)
+        client.takes(1)
+    assert len(client.budget._notes) <= LIFE + 2
+
+
+# The pause.
+
+
+def test_pauses_double_up_to_their_bound() -> None:
+    assert [pause(retries, inf, 1.0) for retries in range(4)] == [
+        FIRST_PAUSE * factor for factor in (1, 2, 4, 8)
+    ]
+    assert pause(20, inf, 1.0) == pause(10**9, inf, 1.0) == LONGEST_PAUSE
+
+
+@given(st.integers(0, 100), st.floats(0.0, 1e9), st.floats(0, 1))
+def test_a_pause_is_drawn_from_nothing_on_and_leaves_half_of_the_time(
+    retries: int, left: float, jitter: float
+) -> None:
+    assert 0 <= pause(retries, left, jitter) <= left / 2
+    assert pause(retries, left, 0.0) == 0
+    assert pause(retries, left, jitter) <= pause(retries, left, 1.0)
