@@ -78,7 +78,7 @@ _OPTIONS = frozenset(CallOptions.__annotations__)
 
 
 class Times(NamedTuple):
-    """The limits of one call: times in seconds, infinite for none, and whether there are retries."""
+    """The limits of one call: times in seconds, infinite for none, and whether to retry."""
 
     timeout: float
     read_timeout: float

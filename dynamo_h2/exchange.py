@@ -1,8 +1,8 @@
 """One request with its attempts: from a host's pool to the response, or to one error.
 
 An attempt ends in what was asked for, or in an error; an error is followed by another attempt only
-where ``transport.retry`` says so. Each attempt has a stream of its own and, for a body that has to be
-iterated, a task that feeds it.
+where ``transport.retry`` says so. Each attempt has a stream of its own and, for a body that has to
+be iterated, a task that feeds it.
 """
 
 from __future__ import annotations

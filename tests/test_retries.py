@@ -183,6 +183,6 @@ async def test_a_call_may_turn_retries_off(retryable: bool) -> None:
 @pytest.mark.parametrize("value", [None, 0, 1, "yes"])
 async def test_retryable_is_true_or_false(value: object) -> None:
     async with scripted_peer(serve) as peer, HttpRequestClient(patient()) as client:
-        with pytest.raises(InvalidRequest, match="retryable is .*, allowed: True or False"):
+        with pytest.raises(InvalidRequest, match=r"retryable is .*, allowed: True or False"):
             await get(client, peer, retryable=value)  # type: ignore[arg-type]
         assert await get(client, peer) == 200
