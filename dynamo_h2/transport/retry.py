@@ -98,7 +98,7 @@ def pause(retries: int, left: float, jitter: float) -> float:
         left: The time until the deadline, in seconds.
         jitter: A number in 0…1, drawn at random.
     """
-    bound = FIRST_PAUSE * 2 ** min(retries, 16)
+    bound = FIRST_PAUSE * (1 << min(retries, 16))
     return jitter * min(bound, LONGEST_PAUSE, left / 2)
 
 
