@@ -106,6 +106,7 @@ def test_a_request_is_made_with_these_arguments() -> None:
         *TIMES,
         "authority",
         "server_hostname",
+        "retryable",
         "urgency",
     ]
 
