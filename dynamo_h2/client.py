@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dynamo_h2.http2.body import BodySource, RequestBody
     from dynamo_h2.http2.headers import Field, HeaderSource
     from dynamo_h2.origin import Target
+    from dynamo_h2.transport.sockets import Resolver
 
     _HeadKey = tuple[str, Target, str | None, tuple[Field, ...], frozenset[bytes]]
 
@@ -78,6 +79,9 @@ class HttpRequestClient:
         ssl_context: For ``https``; its ALPN protocols are set to ``h2``. None verifies the peer
             against the system's authorities.
         headers: Fields of every request; those of a call go before them.
+        resolver: Called with host and port where the host of an address is a name; awaited for a
+            sequence of ``(IP address, port)``, or what ``loop.getaddrinfo`` returns. Raises OSError
+            when it does not know. None asks the system.
 
     Raises:
         InvalidRequest: A field in ``headers`` may not be sent.
@@ -89,11 +93,12 @@ class HttpRequestClient:
         *,
         ssl_context: ssl.SSLContext | None = None,
         headers: HeaderSource = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self.config = Http2Config() if config is None else config
         self._routes = Routes(headers)
         self._checker = HeaderChecker()
-        self._dialer = Dialer(self.config, ssl_context)
+        self._dialer = Dialer(self.config, ssl_context, resolver=resolver)
         self._counters = Counters()
         self._closed = False
         self._times = Times.of(self.config)
@@ -107,20 +112,26 @@ class HttpRequestClient:
         *,
         ssl_context: ssl.SSLContext | None = None,
         headers: HeaderSource = None,
+        resolver: Resolver | None = None,
     ) -> Self:
         """Make a client with ``config``; the keywords are those of the class."""
-        return cls(config, ssl_context=ssl_context, headers=headers)
+        return cls(config, ssl_context=ssl_context, headers=headers, resolver=resolver)
 
     @classmethod
     def from_env(
-        cls, *, ssl_context: ssl.SSLContext | None = None, headers: HeaderSource = None
+        cls,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        headers: HeaderSource = None,
+        resolver: Resolver | None = None,
     ) -> Self:
         """Make a client with the config that the environment says.
 
         Raises:
             ConfigError: Variables are wrong; names each with its value and range.
         """
-        return cls(Http2Config.from_env(), ssl_context=ssl_context, headers=headers)
+        config = Http2Config.from_env()
+        return cls(config, ssl_context=ssl_context, headers=headers, resolver=resolver)
 
     @classmethod
     def with_timeout(
@@ -129,6 +140,7 @@ class HttpRequestClient:
         *,
         ssl_context: ssl.SSLContext | None = None,
         headers: HeaderSource = None,
+        resolver: Resolver | None = None,
     ) -> Self:
         """Make a client whose requests end after ``seconds`` (``request_timeout``).
 
@@ -136,7 +148,7 @@ class HttpRequestClient:
             ConfigError: ``seconds`` is out of range.
         """
         config = Http2Config().replace(request_timeout=seconds)
-        return cls(config, ssl_context=ssl_context, headers=headers)
+        return cls(config, ssl_context=ssl_context, headers=headers, resolver=resolver)
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""

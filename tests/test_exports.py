@@ -86,10 +86,11 @@ def test_every_public_class_and_function_says_what_it_is() -> None:
 
 
 def test_a_client_is_made_with_these_arguments() -> None:
-    assert parameters(HttpRequestClient) == ["config", "ssl_context", "headers"]
-    assert parameters(HttpRequestClient.with_config) == ["config", "ssl_context", "headers"]
-    assert parameters(HttpRequestClient.from_env) == ["ssl_context", "headers"]
-    assert parameters(HttpRequestClient.with_timeout) == ["seconds", "ssl_context", "headers"]
+    given = ["ssl_context", "headers", "resolver"]
+    assert parameters(HttpRequestClient) == ["config", *given]
+    assert parameters(HttpRequestClient.with_config) == ["config", *given]
+    assert parameters(HttpRequestClient.from_env) == given
+    assert parameters(HttpRequestClient.with_timeout) == ["seconds", *given]
 
 
 def test_a_request_is_made_with_these_arguments() -> None:

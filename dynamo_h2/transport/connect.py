@@ -23,20 +23,22 @@ from dynamo_h2.transport.sockets import (
     Address,
     Race,
     alternate,
+    as_infos,
     connect_tcp,
     connect_unix,
     literal,
     system_resolver,
+    unix_address,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from dynamo_h2.config import Http2Config
     from dynamo_h2.origin import Origin
     from dynamo_h2.transport.sockets import Resolver
 
-__all__ = ["Dialer", "dial_may_be_retried"]
+__all__ = ["DialReport", "Dialer", "dial_may_be_retried"]
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -51,6 +53,23 @@ _SHUTDOWN_LIMIT = 1.0
 _EXCERPT = 40
 
 
+class DialReport:
+    """What became of the addresses of a dial.
+
+    Attributes:
+        tried: Those to which a connection was begun.
+        failed: Those that could not be reached.
+        winner: That of the connection.
+    """
+
+    __slots__ = ("failed", "tried", "winner")
+
+    def __init__(self) -> None:
+        self.tried: list[Address] = []
+        self.failed: list[Address] = []
+        self.winner: Address | None = None
+
+
 class Dialer:
     """Makes connections to origins: one for each client.
 
@@ -61,7 +80,7 @@ class Dialer:
             an HTTP/1.1 client needs a copy. None makes a context when it is first needed that
             verifies the peer against the system's authorities and takes TLS 1.2 or newer.
         resolver: Turns a name and a port into addresses; None uses the loop's ``getaddrinfo``.
-            Literal addresses never reach it.
+            Addresses in figures never reach it.
     """
 
     __slots__ = ("_config", "_resolver", "_ssl_context")
@@ -80,7 +99,13 @@ class Dialer:
             ssl_context.set_alpn_protocols(["h2"])
 
     async def dial(
-        self, origin: Origin, factory: Callable[[], P], *, server_hostname: str | None = None
+        self,
+        origin: Origin,
+        factory: Callable[[], P],
+        *,
+        server_hostname: str | None = None,
+        addresses: Sequence[Address] | None = None,
+        report: DialReport | None = None,
     ) -> P:
         """Connect to ``origin`` and drive the connection with a protocol of ``factory``.
 
@@ -91,6 +116,8 @@ class Dialer:
             factory: Makes the protocol; called once the connection stands, TLS included.
             server_hostname: The name that the certificate must have and that is sent as SNI; None
                 means the origin's host. Without meaning for http.
+            addresses: Those of the origin, in the order of trying; None asks for them.
+            report: Told what became of them, also when the dial fails or is cancelled.
 
         Returns:
             The protocol, whose ``connection_made`` has been called.
@@ -99,7 +126,9 @@ class Dialer:
             ConnectError: There is no such connection; ``processed`` is False.
         """
         tls_name = self._tls_name(origin, server_hostname)
-        sock, peer = await self._open(origin)
+        if addresses is None:
+            addresses = await self.resolve(origin)
+        sock, peer = await self._open(origin, addresses, report or DialReport())
         gate = _Gate()
         with _blame(origin, peer):
             raw = await _adopt(sock, gate)
@@ -114,30 +143,47 @@ class Dialer:
             raw.abort()
             raise
 
-    async def _open(self, origin: Origin) -> tuple[socket.socket, str]:
-        """Connect a socket; tell also to which address, empty when the origin says it."""
-        if origin.socket_path is not None:
-            with _blame(origin):
-                return await connect_unix(origin.socket_path), ""
-        addresses = await self._addresses(origin)
-        race = Race(addresses, lambda address: connect_tcp(address, self._config))
-        winner = await race.run()
-        if winner is None:
-            raise _error(origin, _summary(race.failures)) from race.failures[0][1]
-        return winner[0], str(winner[1])
+    async def resolve(self, origin: Origin) -> list[Address]:
+        """Ask for the addresses of an origin; at least one.
 
-    async def _addresses(self, origin: Origin) -> list[Address]:
-        """Resolve the host of an origin; at least one address."""
+        Raises:
+            ConnectError: There is none.
+        """
+        if origin.socket_path is not None:
+            return [unix_address(origin.socket_path)]
         host, port = origin.host, origin.port
         try:
-            infos = literal(host, port) or await self._resolver(host, port)
+            infos = literal(host, port) or as_infos(await self._resolver(host, port))
+            addresses = alternate(infos)
         except (OSError, UnicodeError) as exc:
             reason = getattr(exc, "strerror", None) or str(exc)
             raise _error(origin, f"the name {host!r} does not resolve: {reason}") from exc
-        addresses = alternate(infos)
         if not addresses:
             raise _error(origin, f"the name {host!r} has no address")
         return addresses
+
+    async def _open(
+        self, origin: Origin, addresses: Sequence[Address], report: DialReport
+    ) -> tuple[socket.socket, str]:
+        """Connect a socket; tell also to which address, empty when the origin says it."""
+        if origin.socket_path is not None:
+            report.tried.append(unix_address(origin.socket_path))
+            with _blame(origin):
+                sock = await connect_unix(origin.socket_path)
+            report.winner = report.tried[0]
+            return sock, ""
+
+        def connect(address: Address) -> Awaitable[socket.socket]:
+            report.tried.append(address)
+            return connect_tcp(address, self._config)
+
+        race = Race(addresses, connect)
+        winner = await race.run()
+        report.failed = [address for address, _ in race.failures]
+        if winner is None:
+            raise _error(origin, _summary(race.failures)) from race.failures[0][1]
+        report.winner = winner[1]
+        return winner[0], str(winner[1])
 
     def _tls_name(self, origin: Origin, override: str | None) -> str | None:
         """Find the name to verify; None for http.

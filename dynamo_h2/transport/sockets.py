@@ -34,16 +34,19 @@ __all__ = [
     "Race",
     "Resolver",
     "alternate",
+    "as_infos",
     "connect_tcp",
     "connect_unix",
     "literal",
     "system_resolver",
+    "unix_address",
 ]
 
 # One entry of what `socket.getaddrinfo` returns: family, kind, protocol, name, socket address.
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
-# Called with host and port, raises OSError when it has no answer; `loop.getaddrinfo` is one.
-Resolver = Callable[[str, int], Awaitable[Sequence[AddressInfo]]]
+# Called with host and port; returns addresses in figures with their ports, or what `getaddrinfo`
+# of the loop returns. Raises OSError when it has no answer.
+Resolver = Callable[[str, int], Awaitable[Sequence[tuple[str, int] | AddressInfo]]]
 
 # How long an attempt is alone before the next address is tried, seconds (RFC 8305 §5).
 ATTEMPT_DELAY = 0.25
@@ -60,12 +63,14 @@ _LONGEST_PAUSE = 0.1
 
 
 class Address(NamedTuple):
-    """A TCP address, as the socket module wants it."""
+    """An address, as the socket module wants it."""
 
     family: int
     sockaddr: tuple[Any, ...]
 
     def __str__(self) -> str:
+        if len(self.sockaddr) == 1:
+            return str(self.sockaddr[0])
         host, port = self.sockaddr[:2]
         return f"[{host}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
 
@@ -82,6 +87,29 @@ def literal(host: str, port: int) -> Sequence[AddressInfo]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror:
         return ()
+
+
+def unix_address(path: str) -> Address:
+    """The address of a Unix socket."""
+    return Address(getattr(socket, "AF_UNIX", 0), (path,))
+
+
+def as_infos(answer: Iterable[tuple[str, int] | AddressInfo]) -> Iterator[AddressInfo]:
+    """Bring what a resolver answered to the form of ``getaddrinfo``.
+
+    Raises:
+        OSError: A host is no address in figures.
+        ValueError: An entry has neither form.
+    """
+    for entry in answer:
+        if len(entry) == 5:
+            yield entry
+            continue
+        host, port = entry
+        infos = literal(host, port)
+        if not infos:
+            raise OSError(f"the resolver answered {host!r}, which is no IP address")
+        yield from infos
 
 
 def alternate(infos: Iterable[AddressInfo]) -> list[Address]:

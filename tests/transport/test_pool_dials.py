@@ -17,7 +17,6 @@ from dynamo_h2 import (
     RequestTimeout,
 )
 from dynamo_h2.transport.common import MAX_DIALS
-from dynamo_h2.transport.connect import Dialer
 from dynamo_h2.transport.sockets import AddressInfo
 from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
 from tests.behaviours_pool import start
@@ -160,9 +159,7 @@ class Names:
 
 
 def with_names(names: Names, **config: object) -> HttpRequestClient:
-    client = HttpRequestClient(patient(**config))
-    client._dialer = Dialer(client.config, resolver=names)
-    return client
+    return HttpRequestClient(patient(**config), resolver=names)
 
 
 @pytest.mark.parametrize("connect_retries", [0, 1, 4])
