@@ -65,6 +65,7 @@ class App:
             return
         headers = dict(scope["headers"])
         if REFUSE in headers:
+            await _read(receive)  # hypercorn drops the connection where the body comes later
             await _respond(send, 503, OVERLOADED)
             return
         request_id = headers[ID]

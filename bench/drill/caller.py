@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import random
 import sys
 import time
@@ -44,6 +45,8 @@ PATIENCE: Final = 15.0
 """Seconds after the last call began in which every call must have ended: far beyond any limit."""
 TAIL: Final = 2.0
 """Seconds without a fault at the end, at least."""
+MIXED: Final = 40.0
+"""Seconds of faults that belong to the warm-up of the memory, so that it has seen some of each."""
 TURNS: Final = 100
 CALLERS: Final = frozenset(kind.name for kind in KINDS if kind.side == "caller")
 
@@ -99,11 +102,11 @@ class SelfReport:
         lag: the most that its event loop was late, in seconds.
         hung: calls that did not end.
         memory: seconds and bytes of resident memory, over time.
-        memory_warm: bytes of resident memory when the calm time was over.
+        memory_warm: bytes of resident memory after the warm-up.
         memory_end: the same after the last call.
         in_flight: streams that the client still had open after the last call; None if not known.
         windows: connections whose window was not whole; None if not known.
-        left: what was left when the client had been closed.
+        left: what was left when the client had been closed, and what the loop complained of.
         retries: further attempts by the client's own count.
         connections: connections that it opened.
     """
@@ -141,6 +144,7 @@ class Caller:
         for host, address in zip(task.hosts, task.addresses, strict=True):
             self._names.answers[host] = [address]
         self._targets = [Target(i, self._url(i)) for i in range(len(task.hosts))]
+        self._warm = self._plan.calm + min(MIXED, self._plan.seconds / 2)
         self.report = SelfReport(task.client)
 
     def _url(self, index: int) -> str:
@@ -219,7 +223,7 @@ class Caller:
         while True:
             memory = self._process.memory_info().rss
             self.report.memory.append((round(self.clock(), 2), memory))
-            if self.clock() < self._plan.calm:
+            if self.clock() < self._warm:
                 self.report.memory_warm = memory
             await asyncio.sleep(MEMORY_EVERY)
 
@@ -300,12 +304,16 @@ def carry_out(task: Task) -> SelfReport:
     """Runs a drill's calls on a loop of its own, and looks at what is left of them."""
     loop: WatchedLoop = LOOPS[task.loop]()
     asyncio.set_event_loop(loop)
+    complaints: list[str] = []
+    loop.set_exception_handler(
+        lambda _, context: complaints.append(f"{context['message']}: {context.get('exception')!r}")
+    )
     sockets = open_sockets()
     print("ready", flush=True)
     caller = Caller(task, float(sys.stdin.readline()))
     try:
         loop.run_until_complete(caller.run())
-        caller.report.left = left(loop, sockets)
+        caller.report.left = [*complaints, *left(loop, sockets)]
     finally:
         with contextlib.suppress(RuntimeError):
             loop.close()
@@ -324,6 +332,7 @@ def left(loop: WatchedLoop, sockets: set[str]) -> list[str]:
 def main() -> None:
     """Does what the argument says."""
     task = Task(**json.loads(sys.argv[1]))
+    logging.getLogger("dynamo_h2").setLevel(logging.ERROR)  # workers ask for calm here all the time
     pin(task.core)
     print(json.dumps(asdict(carry_out(task))), flush=True)
 

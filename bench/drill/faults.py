@@ -19,9 +19,9 @@ SLOW_RATE: Final = 150_000
 SLOW_DELAY: Final = 0.03
 TOLD: Final = 0.2
 """Seconds in which a scripted worker, or a link, has done what it was told once."""
-DETECTED: Final = 1.2
-"""Seconds after which the caller's keep-alive knows that a connection is dead: 0.5 s of silence,
-0.5 s without an answer, and the jitter."""
+DETECTED: Final = 1.7
+"""Seconds after which the caller knows that a connection is dead: keep-alive asks after 0.5 s of
+silence, or where the worker has asked for calm each request after 1 s, and waits for 0.5 s."""
 ELSEWHERE: Final = frozenset(kind.name for kind in KINDS if kind.side == "caller")
 
 

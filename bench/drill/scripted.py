@@ -49,6 +49,7 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STREAMS: Final = 30
 """What one connection takes: few enough that a client needs several."""
 NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 2, 7, 8, 11
+ENDS: Final = (INTERNAL_ERROR, INTERNAL_ERROR, ENHANCE_YOUR_CALM)
 EVERYTHING: Final = 2**31 - 1
 HELD: Final = 3
 """Requests that wait above a GOAWAY before it is sent …"""
@@ -173,7 +174,7 @@ class Connection(asyncio.Protocol):
             self._send(GoAwayFrame(last_stream_id=EVERYTHING, error_code=NO_ERROR))
             self._loop.call_later(STEP, self._say_last, NO_ERROR)
         else:
-            self._say_last(self._script.rng.choice((INTERNAL_ERROR, ENHANCE_YOUR_CALM)))
+            self._say_last(self._script.rng.choice(ENDS))
             self._loop.call_later(0.01, self._transport.close)
 
     def _cut_off(self) -> None:

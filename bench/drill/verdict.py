@@ -230,8 +230,6 @@ class Verdict:
         unsaid = max(0, account.refused_unknown - workers.refused_late[request_id])
         for processed in (*[False] * said, *[None] * unsaid):
             self.refused.add(processed)
-        if said > workers.refused[request_id]:
-            self.untrue.add(f"{words}; refused {workers.refused[request_id]} times")
 
     # All together
 

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 UP_WITHIN: Final = 20.0
 DOWN_WITHIN: Final = 5.0
 
+# After a thousand requests on a connection hypercorn sends GOAWAY, closes its state machine with
+# it, takes the frames of the streams that it has open for errors, and drops them.
+HYPERCORN: Final = """\
+bind = "127.0.0.1:{port}"
+worker_class = "uvloop"
+graceful_timeout = 2
+keep_alive_max_requests = 1000000000
+"""
+
 
 class Spec(NamedTuple):
     """A worker's name and what it is made of."""
@@ -133,9 +142,9 @@ class Worker:
             where = (str(self.port), str(self.log), str(self.control))
             return (python, "-m", "bench.drill.scripted", *where)
         if self.spec.kind == "hypercorn":
-            bind = f"127.0.0.1:{self.port}"
-            options = ("--worker-class", "uvloop", "--graceful-timeout", "2", "--bind", bind)
-            return (python, "-m", "hypercorn", *options, "bench.drill.app:app")
+            config = self.folder / "hypercorn.toml"
+            config.write_text(HYPERCORN.format(port=self.port), encoding="ascii")
+            return (python, "-m", "hypercorn", "--config", str(config), "bench.drill.app:app")
         return (
             *(python, "-m", "granian", "--interface", "asgi", "--http", "auto"),
             *("--loop", "uvloop", "--workers", "1", "--workers-kill-timeout", "2"),

@@ -137,10 +137,15 @@ def test_a_refusal_has_to_carry_false_unless_a_byte_of_a_response_had_come(tmp_p
     assert failed(judge(tmp_path, unsure, log=without(10, "-10"))) == [title]
 
 
-def test_a_refusal_that_no_worker_knows_of_is_untrue(tmp_path: Path) -> None:
+def test_a_refused_attempt_must_not_have_been_executed_beside_the_one_that_was(
+    tmp_path: Path,
+) -> None:
     again = call(10, OK, REFUSED, attempts=2)
     assert failed(judge(tmp_path, again, log=[*LOG_OF_A_GOOD_RUN, "-10"])) == []
-    assert failed(judge(tmp_path, again)) == ["said to be unprocessed, and in a worker's log"]
+    assert failed(judge(tmp_path, again, log=[*LOG_OF_A_GOOD_RUN, "10"])) == [
+        "executed more often than the caller sent them",
+        "said to be unprocessed, and in a worker's log",
+    ]
 
 
 def test_a_refused_dial_has_to_carry_false(tmp_path: Path) -> None:
