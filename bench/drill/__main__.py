@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from bench.drill.parties import PARTIES
+from bench.drill.parties import OURS, PARTIES
 from bench.drill.plot import draw
 from bench.drill.results import Result
 from bench.drill.run import Drill, run_drill
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hours", type=float, help="as long as that, to watch the memory")
     parser.add_argument("--in-flight", type=int, help="calls at a time: 256, or 64 if short")
     parser.add_argument("--requests", type=int, help=f"calls at least: {REQUESTS}, if not short")
-    parser.add_argument("--client", choices=PARTIES, default="dynamo_h2")
+    parser.add_argument("--client", choices=PARTIES, default=OURS)
     parser.add_argument("--engine", choices=("fast", "stock"), default="fast")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory for the results")
@@ -73,7 +73,7 @@ def drill_of(arguments: argparse.Namespace) -> Drill:
             in_flight=arguments.in_flight or (64 if arguments.short else 256),
             requests=requests if arguments.requests is None else arguments.requests,
             client=arguments.client,
-            config={"engine": arguments.engine} if arguments.client == "dynamo_h2" else {},
+            config={"engine": arguments.engine} if arguments.client == OURS else {},
             loop=arguments.loop,
         )
     )
@@ -81,7 +81,7 @@ def drill_of(arguments: argparse.Namespace) -> Drill:
 
 def name_of(arguments: argparse.Namespace) -> str:
     """Returns what the files of a result are called."""
-    if arguments.client != "dynamo_h2":
+    if arguments.client != OURS:
         return str(arguments.client)
     kind = "soak" if arguments.hours is not None else "short" if arguments.short else "drill"
     return f"{kind}-{arguments.seed}"

@@ -24,7 +24,7 @@ import psutil
 
 from bench.drill.calls import Lanes, Target
 from bench.drill.ledger import CALLS, FAULTS, Journal
-from bench.drill.parties import open_party
+from bench.drill.parties import OURS, open_party
 from bench.drill.party import DNS_REFRESH, Names, Ours
 from bench.drill.schedule import KINDS, Fault, Plan, make_schedule
 from bench.drill.waiting import until
@@ -149,7 +149,7 @@ class Caller:
 
     def _url(self, index: int) -> str:
         host = self._task.hosts[index]
-        if self._task.client != "dynamo_h2":  # others have no resolver that could be ours
+        if self._task.client != OURS:  # others have no resolver that could be ours
             host = self._task.addresses[index]
         return f"http://{host}:{self._task.port}"
 

@@ -163,6 +163,7 @@ class Lanes:
             found.attempts,
             order.replayable,
             found.words,
+            hurried=order.timeout < TIMEOUT,
         )
         self._file.write(call.to_line())
         return found.outcome
@@ -189,7 +190,8 @@ class Lanes:
 
     def _failed(self, error: Exception, found: Found) -> None:
         explained = self._party.explain(error)
-        found.words = f"{type(error).__name__}: {error}"
+        notes = getattr(error, "__notes__", ())
+        found.words = "; ".join((f"{type(error).__name__}: {error}", *notes))
         if explained is None:
             found.outcome = UNTYPED
             found.tried = (Tried(type(error).__name__, None, None, None, ""),)

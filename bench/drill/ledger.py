@@ -56,6 +56,7 @@ class Call:
         attempts: all that were made.
         replayable: whether its body can be sent again.
         words: what the error says.
+        hurried: whether the caller gave it less time than any work takes.
     """
 
     request_id: int
@@ -69,6 +70,7 @@ class Call:
     attempts: int = 1
     replayable: bool = True
     words: str = ""
+    hurried: bool = False
 
     @property
     def final(self) -> Tried | None:
@@ -83,7 +85,7 @@ class Call:
         )
         if self.outcome == OK and not self.tried:
             return line + "\n"
-        more = [self.tried, self.attempts, self.replayable, self.words]
+        more = [self.tried, self.attempts, self.replayable, self.words, self.hurried]
         return f"{line}\t{json.dumps(more)}\n"
 
     @classmethod
@@ -93,8 +95,8 @@ class Call:
         call = (int(request_id), int(worker), kind, float(begin), float(end), float(late), outcome)
         if not more:
             return cls(*call)
-        tried, attempts, replayable, words = json.loads(more[0])
-        return cls(*call, tuple(Tried(*each) for each in tried), attempts, replayable, words)
+        tried, *rest = json.loads(more[0])
+        return cls(*call, tuple(Tried(*each) for each in tried), *rest)
 
 
 class Occurrence(NamedTuple):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from bench.drill.party import Names, Ours, Party
+from bench.drill.rivals import Aiohttp, Httpx, Pyreqwest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from bench.drill.run import Drill
+
+OURS: Final = "dynamo_h2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,38 +24,39 @@ class Entry:
 
     Args:
         package: its distribution.
-        module: the module of this package that has it; empty for ours.
-        http1: whether it speaks HTTP/1.1, which scripted workers do not.
+        scripted: whether it speaks HTTP/2, as scripted workers do.
     """
 
     package: str
-    module: str = ""
-    http1: bool = False
+    scripted: bool = True
 
     @property
     def missing(self) -> bool:
         """Whether it is not installed."""
-        return bool(self.module) and importlib.util.find_spec(self.package) is None
+        return importlib.util.find_spec(self.package) is None
 
     def fit(self, drill: Drill) -> Drill:
         """Returns the drill without the workers that it cannot speak to."""
-        if not self.http1:
+        if self.scripted:
             return drill
         return replace(drill, specs=tuple(spec for spec in drill.specs if not spec.scripted))
 
 
 PARTIES: Final[Mapping[str, Entry]] = {
-    "dynamo_h2": Entry("dynamo-h2"),
-    "httpx2": Entry("httpx2", "httpx2_"),
-    "httpx": Entry("httpx", "httpx_"),
-    "pyreqwest": Entry("pyreqwest", "pyreqwest_"),
-    "aiohttp": Entry("aiohttp", "aiohttp_", http1=True),
+    OURS: Entry("dynamo_h2"),
+    "httpx2": Entry("httpx2"),
+    "httpx": Entry("httpx"),
+    "pyreqwest": Entry("pyreqwest"),
+    "aiohttp": Entry("aiohttp", scripted=False),
 }
 
 
 def open_party(client: str, names: Names, config: Mapping[str, Any]) -> Party:
     """Makes the client of that name."""
-    if client == "dynamo_h2":
+    if client == OURS:
         return Ours(names, config)
-    module = importlib.import_module(f"bench.drill.{PARTIES[client].module}")
-    return cast("Callable[[], Party]", module.open_party)()
+    if client == "pyreqwest":
+        return Pyreqwest()
+    if client == "aiohttp":
+        return Aiohttp()
+    return Httpx(importlib.import_module(client))

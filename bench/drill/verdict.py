@@ -33,6 +33,7 @@ GROWTH: Final = 0.10
 SHOWN: Final = 8
 """Examples that are kept of each thing that should not be."""
 REFUSED_STREAM: Final = 7
+SPENT: Final = "budget of retries is spent"
 STEP: Final = 0.5
 """Seconds of one point in a plot."""
 
@@ -99,6 +100,7 @@ class Account:
     refused_false: int = 0
     refused_unknown: int = 0
     words: str = ""
+    excused: bool = False
 
 
 @dataclass(slots=True)
@@ -192,7 +194,7 @@ class Verdict:
     def _gave_up_early(self, call: Call) -> bool:
         """Whether another attempt was allowed and was not made."""
         retries = int(self.drill.config.get("max_retries", 2))
-        return call.attempts <= retries and call.late < 0
+        return call.attempts <= retries and call.late < 0 and SPENT not in call.words
 
     def _book(self, call: Call) -> None:
         """Puts a call to its request's account; requests with one good call need none."""
@@ -204,6 +206,7 @@ class Verdict:
         account = self._accounts.setdefault(request_id, Account())
         account.calls += 1
         account.done += call.outcome == OK
+        account.excused |= call.hurried or call.outcome not in {OK, ERROR}
         final = call.final
         account.false += final is not None and final.processed is False
         account.words += f" {call.kind} {call.outcome} {call.words[:120]}"
@@ -224,7 +227,7 @@ class Verdict:
             self.untrue.add(words)
         if account.done and not times:
             self.missing.add(words)
-        if not times and not account.done:
+        if not (times or account.done or account.excused):
             self.lost += 1
         said = account.refused_false
         unsaid = max(0, account.refused_unknown - workers.refused_late[request_id])
