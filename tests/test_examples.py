@@ -111,6 +111,19 @@ def test_tls_works_with_trust_and_only_with_trust() -> None:
     assert "certificate verify failed" in refused
 
 
+def test_rolling_restart_passes_requests_on_and_loses_none() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in output_of("examples.rolling_restart", "--in-flight", "32").splitlines()
+        if line.startswith("│")
+    ]
+    *workers, total = rows
+    assert [state for _, state, _, _ in workers] == ["serving"] * 3
+    assert all(int(answered.replace(",", "")) > 0 for _, _, answered, _ in workers)
+    assert sum(int(passed_on) for *_, passed_on in workers) > 0
+    assert total[1] == "failed: 0"
+
+
 DEMO = ("examples.demo", "--in-flight", "16", "--streams", "4", "--tokens", "20")
 
 
