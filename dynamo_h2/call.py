@@ -54,7 +54,8 @@ class CallOptions(TypedDict, total=False):
         read_timeout: The longest silence between chunks of the response.
         write_timeout: The longest time without progress of the body.
         pool_timeout: The longest wait for a slot.
-        connect_timeout: The longest wait for a connection where the host has none.
+        connect_timeout: The longest wait for a connection where the host has none. It can only
+            shorten the config's, which the dial keeps to: others may wait for the same dial.
         authority: What ``:authority`` says, where it is not the address's own.
         server_hostname: The name in the TLS handshake, where it is not the host of the address.
         retryable: Whether it may be sent again when the peer provably did not process it.

@@ -8,13 +8,16 @@ be iterated, a task that feeds it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from h2.errors import ErrorCodes
+
 from dynamo_h2.errors import DynamoH2Error, InvalidRequest, StreamReset, TransportError
-from dynamo_h2.http2.stream import Need
+from dynamo_h2.http2.stream import EARLY_RESPONSE_GRACE, Need
 from dynamo_h2.response import Attempt, Headers
 from dynamo_h2.transport.retry import may_retry, pause
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from dynamo_h2.metrics import Counters
     from dynamo_h2.transport.host_pool import HostPool
     from dynamo_h2.transport.protocol import ClientProtocol
+
+
+_logger = logging.getLogger("dynamo_h2")
 
 
 class Terms(NamedTuple):
@@ -218,11 +224,24 @@ class Exchange:
         return future
 
     async def wait_until_sent(self) -> None:
-        """Wait until the request's body is out, or is wanted no more."""
-        stream = self.stream
+        """Wait until the request's body is out, or is wanted no more.
+
+        A body that is still being made has a moment for its end, and more only as long as it goes
+        on and its length is known: what has no end must not keep who leaves.
+        """
+        stream, protocol, clock = self.stream, self._protocol, self._terms.clock
         assert stream is not None
+        assert protocol is not None
         while not stream.has(Need.DONE):
-            await stream.wait(Need.DONE, self._terms.clock())
+            send, made = stream.send, self._request.upload
+            before = None if send is None else send.progress_at
+            try:
+                async with asyncio.timeout(EARLY_RESPONSE_GRACE if made else None):
+                    await stream.wait(Need.DONE, clock())
+            except TimeoutError:
+                endless = self._body is None or self._body.length is None
+                if endless or send is None or send.progress_at == before:
+                    protocol.connection.cancel(stream, clock(), ErrorCodes.NO_ERROR)
 
     def _start_pump(self, stream: Stream) -> None:
         assert self._protocol is not None
@@ -246,6 +265,12 @@ class Exchange:
                 late: DynamoH2Error = error
                 late.processed = None  # a part of the request is out
             self._foreign = True
+            if stream.ended or stream.error is not None:
+                _logger.warning(
+                    "a body for %s failed after its request was over",
+                    self._host.name,
+                    exc_info=error,
+                )
             connection.fail(stream, error, clock())
 
     async def close(self) -> None:

@@ -27,6 +27,7 @@ from tests.http2.frame_factory import (
     DATA,
     HEADERS,
     INITIAL_WINDOW,
+    NO_ERROR,
     RST_STREAM,
 )
 from tests.peers.scripted import Connection, Request, scripted_peer
@@ -394,3 +395,82 @@ async def test_what_a_generator_holds_is_closed_when_the_request_ends_early() ->
         with pytest.raises(StreamReset):
             await client.request("POST", peer.url(), body=endless())
         assert closed.is_set()
+
+
+# Bodies that outlive their responses
+
+
+async def answered_early(connection: Connection) -> None:
+    """A script that answers at the head of a request, and takes the body."""
+    await connection.handshake()
+    head = await connection.recv_until(HEADERS)
+    connection.respond(head.stream_id, b"early")
+    while not connection.log(RST_STREAM):
+        frame = await connection.recv_frame()
+        if frame.kind == DATA and frame.length:
+            connection.window_update(0, frame.length)
+            connection.window_update(frame.stream_id, frame.length)
+        if frame.end_stream:
+            return
+
+
+async def hangs() -> AsyncIterator[bytes]:
+    yield b"the beginning"
+    await asyncio.get_running_loop().create_future()
+
+
+async def never_ends() -> AsyncIterator[bytes]:
+    while True:
+        yield bytes(1000)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("make", "length"), [(hangs, None), (hangs, 8000), (never_ends, None)])
+async def test_who_has_read_the_response_is_not_kept_by_a_body_without_an_end(
+    make: Callable[[], AsyncIterator[bytes]], length: int | None
+) -> None:
+    headers = {} if length is None else {"content-length": str(length)}
+    async with scripted_peer(answered_early) as peer, HttpRequestClient(patient()) as client:
+        async with client.stream("POST", peer.url(), body=make(), headers=headers) as response:
+            assert await response.aread() == b"early"
+        assert client.stats().streams_in_flight == 0
+        await peer.finished()
+        connection = await peer.connection()
+        assert [frame.code for frame in connection.log(RST_STREAM)] == [NO_ERROR]
+
+
+async def test_a_body_that_is_slow_and_has_an_end_is_waited_for() -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(8):
+            await asyncio.sleep(0.2)
+            yield bytes(1000)
+
+    headers = {"content-length": "8000"}
+    async with scripted_peer(answered_early) as peer, HttpRequestClient(patient()) as client:
+        async with client.stream("POST", peer.url(), body=slow(), headers=headers) as response:
+            assert await response.aread() == b"early"
+        await peer.finished()
+        connection = await peer.connection()
+        assert sum(frame.length for frame in connection.log(DATA)) == 8000
+        assert connection.log(RST_STREAM) == []
+
+
+async def test_an_error_of_a_body_behind_a_whole_response_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"the beginning"
+        await go_on.wait()
+        raise OSError("of the body")
+
+    go_on = asyncio.Event()
+    async with scripted_peer(answered_early) as peer, HttpRequestClient(patient()) as client:
+        async with client.stream("POST", peer.url(), body=failing()) as response:
+            assert await response.aread() == b"early"
+            go_on.set()
+        await peer.finished()
+    (record,) = caplog.records
+    assert record.name == "dynamo_h2"
+    assert record.message == f"a body for {peer.base} failed after its request was over"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "of the body"

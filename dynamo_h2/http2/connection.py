@@ -135,6 +135,7 @@ class Connection:
             while_idle=config.keep_alive_while_idle,
             jitter=jitter,
             now=now,
+            write_timeout=inf if config.write_timeout is None else config.write_timeout,
         )
         self._window = self._engine.connection_receive_window
         self._credit = Credit(
@@ -305,6 +306,9 @@ class Connection:
             self._ping(now)
         out = self._uploads.run(budget, now)
         self._written_id = self._engine.highest_outbound_stream_id
+        if self._keep_alive.unwritten:
+            self._keep_alive.written(now)
+            self.timer_at = min(self.timer_at, self.next_timer())
         if self.resets.unwritten and self.resets.written():
             self._on_state(State.FREED)
         return out
@@ -356,6 +360,8 @@ class Connection:
     def reading_resumed(self, now: float) -> None:
         """Note that the transport reads again."""
         self._keep_alive.resume(now)
+        for stream in self.streams.values():
+            stream.last_read = now  # the peer may have spoken all the time
         self._changed()
 
     def lost(self, cause: BaseException | None, now: float) -> None:
@@ -616,6 +622,9 @@ class Connection:
         """End a stream whose time is up, or watch it on."""
         expired = stream.overdue(now)
         if expired is None:
+            self._arm(stream)
+        elif expired is Expired.READ and self._keep_alive.paused:
+            stream.last_read = now  # a silence of our own making
             self._arm(stream)
         elif expired is Expired.UPLOAD:
             self._engine.reset(stream.stream_id, ErrorCodes.NO_ERROR)

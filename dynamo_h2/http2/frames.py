@@ -80,7 +80,7 @@ MAX_FIRST_LINE: Final = 256
 
 
 class FrameType(IntEnum):
-    """The frame types of RFC 9113 §6."""
+    """The frame types of RFC 9113 §6, and that of RFC 9218 §7.1."""
 
     DATA = 0x0
     HEADERS = 0x1
@@ -92,6 +92,7 @@ class FrameType(IntEnum):
     GOAWAY = 0x7
     WINDOW_UPDATE = 0x8
     CONTINUATION = 0x9
+    PRIORITY_UPDATE = 0x10
 
 
 _ON_STREAM = frozenset(
@@ -197,6 +198,8 @@ def check_header(header: FrameHeader, max_frame_size: int) -> None:
             raise PeerError(f"{header.name} on stream {header.stream_id}")
     elif header.type in _ON_STREAM:
         raise PeerError(f"{header.name} on stream 0")
+    if header.type == FrameType.PRIORITY_UPDATE:
+        raise PeerError("PRIORITY_UPDATE, which is the client's to send")
     if not _length_is_possible(header):
         raise PeerError(f"{header.name} of {header.length} bytes", ErrorCodes.FRAME_SIZE_ERROR)
 

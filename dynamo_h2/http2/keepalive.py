@@ -17,7 +17,10 @@ The algorithm:
 6. Without a byte for 250 ms after a PING, or four round trips, the peer is *suspect*, until a byte
    arrives. Suspicion costs little; so it comes early, and death only when rules 1 and 2 say so:
    never before ``interval`` and ``timeout`` have passed in silence.
-7. While we do not read, silence is of our own making: the clock starts anew when reading does.
+7. A PING counts from when it is written. One that waits because the peer does not read makes it
+   suspect as well, but dead only when ``write_timeout`` has passed too: how long a peer may take
+   nothing is for that limit to say.
+8. While we do not read, silence is of our own making: the clock starts anew when reading does.
 
 The round trip is smoothed as TCP does it (RFC 6298 §2); until the first PING, it is what the ACK of
 our SETTINGS took.
@@ -65,11 +68,13 @@ class KeepAlive:
         timeout: Seconds that a PING may stay without any sign of life.
         while_idle: Whether to ask while no stream is open.
         jitter: A number in 0…1, drawn once for each connection.
+        write_timeout: Seconds in which the peer may take nothing.
         now: The present, in seconds of a monotonic clock.
 
     Attributes:
         last_received: When the last byte came; may be set in place of calling ``received``.
         busy_since: When streams were opened while there were none; to be set from outside.
+        unwritten: Whether a PING was queued and is not written yet.
         asked: Whether a PING of rule 5 was written since HEADERS or DATA arrived. True at first: a
             peer that has not spoken yet is still being connected to.
         ask_after: The silence after which rule 5 asks, in seconds.
@@ -85,6 +90,7 @@ class KeepAlive:
         "_pings",
         "_sent_at",
         "_while_idle",
+        "_write_timeout",
         "ask_after",
         "asked",
         "busy_since",
@@ -94,6 +100,7 @@ class KeepAlive:
         "srtt",
         "suspect",
         "timeout",
+        "unwritten",
     )
 
     def __init__(
@@ -104,12 +111,15 @@ class KeepAlive:
         while_idle: bool,
         jitter: float,
         now: float,
+        write_timeout: float = inf,
     ) -> None:
         self._interval = inf if interval is None else interval * (1 + JITTER * jitter)
         self.timeout = timeout
         self._while_idle = while_idle
         self._sent_at: float | None = None
         self._counts_from = inf
+        self._write_timeout = max(timeout, write_timeout)
+        self.unwritten = False
         self._pings = 0
         self.last_received = now
         self.busy_since = now
@@ -197,11 +207,21 @@ class KeepAlive:
         return True
 
     def ping(self, now: float) -> bytes:
-        """Note that a PING is being written; returns its payload."""
-        self._sent_at = now
-        self._counts_from = max(now, self.last_received + self._interval)
+        """Note that a PING is queued; returns its payload."""
+        self.unwritten = True
+        self._count_from(now)
         self._pings = (self._pings + 1) & 0xFFFFFFFF
         return _PAYLOAD.pack(_MARK, self._pings)
+
+    def written(self, now: float) -> None:
+        """Note that the PING that was queued is handed to the transport."""
+        self.unwritten = False
+        if self._sent_at is not None:
+            self._count_from(now)
+
+    def _count_from(self, now: float) -> None:
+        self._sent_at = now
+        self._counts_from = max(now, self.last_received + self._interval)
 
     def acknowledged(self, payload: bytes, now: float) -> bool:
         """Take a PING ACK; false when it answers no PING of ours that is in flight."""
@@ -235,4 +255,4 @@ class KeepAlive:
         assert self._sent_at is not None
         if self.last_received > self._sent_at:
             return self.last_received + self.timeout
-        return self._counts_from + self.timeout
+        return self._counts_from + (self._write_timeout if self.unwritten else self.timeout)

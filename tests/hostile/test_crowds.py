@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import pytest
+
 from dynamo_h2 import (
     ConnectionLost,
     HttpRequestClient,
     KeepAliveTimeout,
     RemoteProtocolError,
+    RequestTimeout,
     Response,
     TransportError,
 )
-from tests.behaviours import standstill, turns
+from tests.behaviours import standstill, turns, until
 from tests.hostile.stage import (
     GOOD,
     UPLOAD,
@@ -160,6 +163,46 @@ async def test_a_frame_size_that_falls_is_obeyed_in_the_midst_of_an_upload(stage
     outcome.quiet()
 
 
+async def test_time_outs_behind_a_peer_that_sends_and_never_reads_do_not_pile_up(
+    stage: Stage,
+) -> None:
+    """Each would leave a head and a reset in the queue; it keeps its slot as long as it waits."""
+
+    async def script(peer: Connection) -> None:
+        await peer.handshake((MAX_STREAMS, 50))
+        peer.freeze()
+        while client_is_there:
+            peer.ping()
+            await asyncio.sleep(0.01)
+        peer.abort()
+
+    client_is_there = True
+
+    async def call(client: HttpRequestClient, url: str) -> int:
+        nonlocal client_is_there
+        large = {"x-large": "x" * 30_000}
+        await until(lambda: client.stats().connections_opened)
+        for _ in range(10):
+            calls = (client.request("GET", url, headers=large, timeout=0.02) for _ in range(50))
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in errors} <= {RequestTimeout}
+        client_is_there = False
+        return client.stats().requests_sent
+
+    async def greet_and_call(client: HttpRequestClient, url: str) -> int:
+        return (await asyncio.gather(call(client, url), get_in_vain(client, url)))[0]
+
+    async def get_in_vain(client: HttpRequestClient, url: str) -> None:
+        with pytest.raises(RequestTimeout):
+            await client.request("GET", url, timeout=0.1)
+
+    outcome = await stage.play(
+        script, greet_and_call, max_connections_per_host=1, max_resets=100_000
+    )
+    assert isinstance(outcome.result, int), repr(outcome.result)
+    assert outcome.result < 300
+
+
 # In line behind an upload that the peer does not take
 
 
@@ -186,7 +229,8 @@ async def unwritten(
         await then(peer)
 
     async with hostile_peer(script) as peer, stage.client(**config) as client:
-        stuck = asyncio.create_task(client.request("POST", peer.url(), body=endless()))
+        upload = client.request("POST", peer.url(), body=endless(), write_timeout=None)
+        stuck = asyncio.create_task(upload)
         await turns(10)
         await standstill(client)
         waiting = [asyncio.create_task(get(client, peer.url())) for _ in range(5)]
@@ -222,4 +266,5 @@ async def test_requests_behind_a_dead_peer_are_served_elsewhere(stage: Stage) ->
     async def then(peer: Connection) -> None:
         await asyncio.sleep(0)
 
-    await unwritten(stage, then, KeepAliveTimeout, keep_alive_interval=0.2, keep_alive_timeout=0.2)
+    times = {"keep_alive_interval": 0.2, "keep_alive_timeout": 0.2, "write_timeout": 0.5}
+    await unwritten(stage, then, KeepAliveTimeout, **times)

@@ -313,12 +313,19 @@ async def test_padding_of_any_length_is_left_out_of_the_body(stage: Stage) -> No
 
 async def test_frames_of_unknown_types_are_ignored(stage: Stage) -> None:
     def attack(peer: Connection, stream: int) -> None:
-        for kind in (ALTSVC, ORIGIN_FRAME, PRIORITY_UPDATE, UNKNOWN, 0xFF):
+        for kind in (ALTSVC, ORIGIN_FRAME, UNKNOWN, 0xFF):
             for on in (0, 2, NEIGHBOUR, stream, 2**31 - 1):
                 peer.frame(kind, 0xFF, on, b"extension")
         peer.respond(stream, b"as if nothing were")
 
     assert (await stage.accepted(attack)).body == b"as if nothing were"
+
+
+async def test_a_priority_update_of_the_server_ends_the_connection(stage: Stage) -> None:
+    await stage.connection_error(
+        lambda peer, stream: peer.frame(PRIORITY_UPDATE, 0, 0, bytes([0, 0, 0, stream]) + b"u=1"),
+        PROTOCOL_ERROR,
+    )
 
 
 async def test_an_unknown_frame_that_comes_in_many_pieces_is_ignored(stage: Stage) -> None:

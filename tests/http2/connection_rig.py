@@ -154,12 +154,18 @@ class Link:
         """Let time pass; the timer fires when it is due."""
         self.until(self.now + seconds)
 
-    def until(self, end: float) -> None:
+    def wait_writing(self, seconds: float) -> None:
+        """Let time pass, with a transport that takes all that it is given at once."""
+        self.until(self.now + seconds, writing=True)
+
+    def until(self, end: float, *, writing: bool = False) -> None:
         """Let time pass until ``end``."""
         connection = self.connection
         while connection.timer_at <= end:
             self.now = max(self.now, connection.timer_at)
             connection.handle_timer(self.now)
+            if writing:
+                self.flush()
             assert connection.timer_at > self.now, "the timer makes no progress"
         self.now = end
 

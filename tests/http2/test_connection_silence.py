@@ -323,9 +323,9 @@ def test_a_peer_that_dies_after_its_last_byte_is_found_in_the_same_time() -> Non
     link, _ = suspect_link()
     link.feed(ff.window_update(0, 1))
     stream = link.connection.streams[1]
-    link.wait(39.9)
+    link.wait_writing(39.9)
     assert not stream.done
-    link.wait(0.2)
+    link.wait_writing(0.2)
     assert type(failure(stream)) is KeepAliveTimeout
 
 

@@ -13,21 +13,36 @@ from dynamo_h2.http2.keepalive import ASK_AFTER, SUSPECT_AFTER, KeepAlive, Verdi
 NOW = 5000.0
 
 
+def write_ping(alive: KeepAlive, now: float) -> bytes:
+    """Queue a PING that is written at once; its payload."""
+    payload = alive.ping(now)
+    alive.written(now)
+    return payload
+
+
 def keep_alive(
     interval: float | None = 30.0,
     timeout: float = 10.0,
     *,
     while_idle: bool = True,
     jitter: float = 0.0,
+    write_timeout: float = inf,
 ) -> KeepAlive:
-    return KeepAlive(interval, timeout, while_idle=while_idle, jitter=jitter, now=NOW)
+    return KeepAlive(
+        interval,
+        timeout,
+        while_idle=while_idle,
+        jitter=jitter,
+        now=NOW,
+        write_timeout=write_timeout,
+    )
 
 
 def pinged(**options: bool) -> tuple[KeepAlive, bytes]:
     """One whose PING is in flight since NOW + 30."""
     alive = keep_alive(**options)
     assert alive.verdict(NOW + 30, streams=True) is Verdict.PING
-    return alive, alive.ping(NOW + 30)
+    return alive, write_ping(alive, NOW + 30)
 
 
 def suspect(**options: bool) -> tuple[KeepAlive, bytes]:
@@ -117,7 +132,7 @@ def test_bytes_without_the_ack_are_life_too() -> None:
 
 def test_bytes_of_the_moment_in_which_the_ping_was_written_are_no_answer() -> None:
     alive = keep_alive(while_idle=False)
-    alive.ping(NOW + 30)
+    write_ping(alive, NOW + 30)
     alive.received(NOW + 30)
     assert alive.verdict(NOW + 40, streams=True) is Verdict.DEAD
 
@@ -135,7 +150,7 @@ def test_only_the_payload_in_flight_is_an_answer() -> None:
     assert alive.waiting
     assert alive.acknowledged(first, NOW + 31)
     assert not alive.acknowledged(first, NOW + 32)
-    second = alive.ping(NOW + 61)
+    second = write_ping(alive, NOW + 61)
     assert second != first
     assert not alive.acknowledged(first, NOW + 62)
     assert alive.acknowledged(second, NOW + 62)
@@ -144,7 +159,7 @@ def test_only_the_payload_in_flight_is_an_answer() -> None:
 def test_a_payload_has_eight_bytes_however_many_pings_there_were() -> None:
     alive = keep_alive()
     alive._pings = 2**32 - 2
-    payloads = [alive.ping(NOW + n) for n in range(4)]
+    payloads = [write_ping(alive, NOW + n) for n in range(4)]
     assert {len(payload) for payload in payloads} == {8}
     assert len(set(payloads)) == 4
 
@@ -160,7 +175,7 @@ def test_the_first_stream_after_long_silence_brings_a_ping() -> None:
     alive = keep_alive(while_idle=False)
     assert not alive.stream_opened(NOW + 29.9)
     assert alive.stream_opened(NOW + 30)
-    alive.ping(NOW + 30)
+    write_ping(alive, NOW + 30)
     assert not alive.stream_opened(NOW + 31)
 
 
@@ -224,7 +239,7 @@ def asks_on_cancel(alive: KeepAlive, opened_at: float) -> bool:
 def test_a_second_early_ping_needs_headers_or_data_in_between() -> None:
     alive = at_work()
     assert alive.verdict(NOW + 1, streams=True) is Verdict.PING
-    payload = alive.ping(NOW + 1)
+    payload = write_ping(alive, NOW + 1)
     alive.received(NOW + 1.1)
     assert alive.acknowledged(payload, NOW + 1.1)
     assert alive.next_timer(streams=True) == NOW + 31.1
@@ -237,7 +252,7 @@ def test_a_second_early_ping_needs_headers_or_data_in_between() -> None:
 def test_a_ping_of_the_interval_is_not_counted_as_an_early_one() -> None:
     alive = at_work()
     assert alive.verdict(NOW + 30, streams=False) is Verdict.PING
-    payload = alive.ping(NOW + 30)
+    payload = write_ping(alive, NOW + 30)
     alive.received(NOW + 30)
     assert alive.acknowledged(payload, NOW + 30)
     alive.busy_since = NOW + 31
@@ -260,7 +275,7 @@ def test_a_peer_that_was_never_heard_is_not_asked_early() -> None:
 def test_an_early_ping_never_brings_death_forward() -> None:
     alive = at_work()
     assert alive.verdict(NOW + 1, streams=True) is Verdict.PING
-    alive.ping(NOW + 1)
+    write_ping(alive, NOW + 1)
     assert alive.verdict(NOW + 1.25, streams=True) is Verdict.SUSPECT
     assert alive.next_timer(streams=True) == NOW + 40
     assert alive.verdict(NOW + 39.99, streams=True) is Verdict.WAIT
@@ -277,7 +292,7 @@ def test_without_an_interval_nothing_is_asked_early() -> None:
 def test_a_cancel_asks_when_nothing_came_since_the_stream_was_opened() -> None:
     alive = at_work()
     assert asks_on_cancel(alive, NOW + 0.5)
-    alive.ping(NOW + 0.6)
+    write_ping(alive, NOW + 0.6)
     assert not asks_on_cancel(alive, NOW + 0.5)
 
 
@@ -291,7 +306,7 @@ def test_a_cancel_asks_nothing_when_a_byte_came_since() -> None:
 
 def test_a_cancel_asks_nothing_while_a_ping_is_in_flight_or_nothing_is_read() -> None:
     alive = at_work()
-    alive.ping(NOW + 1)
+    write_ping(alive, NOW + 1)
     assert not asks_on_cancel(alive, NOW + 2)
     alive = at_work()
     alive.pause()
@@ -304,11 +319,45 @@ def test_a_cancel_asks_nothing_while_a_ping_is_in_flight_or_nothing_is_read() ->
 def test_a_cancel_that_takes_the_last_slot_asks_again_but_never_twice_at_once() -> None:
     alive = at_work()
     assert alive.ask(again=False)
-    payload = alive.ping(NOW + 0.1)
+    payload = write_ping(alive, NOW + 0.1)
     assert not alive.ask(again=True)
     assert alive.acknowledged(payload, NOW + 0.2)
     assert not alive.ask(again=False)
     assert alive.ask(again=True)
+
+
+# A PING that waits to be written.
+
+
+def test_a_ping_that_waits_behind_a_transport_makes_suspect_but_not_dead() -> None:
+    alive = keep_alive(write_timeout=60)
+    alive.ping(NOW + 30)
+    assert alive.unwritten
+    assert alive.verdict(NOW + 30.25, streams=True) is Verdict.SUSPECT
+    assert alive.next_timer(streams=True) == NOW + 90
+    assert alive.verdict(NOW + 89, streams=True) is Verdict.WAIT
+    assert alive.verdict(NOW + 90, streams=True) is Verdict.DEAD
+
+
+def test_the_round_trip_and_the_timeout_count_from_the_writing() -> None:
+    alive = keep_alive(write_timeout=60)
+    payload = alive.ping(NOW + 30)
+    alive.written(NOW + 50)
+    assert not alive.unwritten
+    assert alive.verdict(NOW + 59.9, streams=True) is not Verdict.DEAD
+    assert alive.next_timer(streams=True) == NOW + 60
+    assert alive.acknowledged(payload, NOW + 52)
+    assert alive.rtt == 2
+
+
+def test_a_ping_that_counts_as_lost_may_still_be_written() -> None:
+    alive = keep_alive()
+    alive.ping(NOW + 30)
+    alive.received(NOW + 31)
+    assert alive.verdict(NOW + 41, streams=False) is Verdict.WAIT
+    assert not alive.waiting
+    alive.written(NOW + 42)
+    assert not alive.waiting
 
 
 # Suspicion.
@@ -326,7 +375,7 @@ def test_a_ping_without_a_byte_for_250_ms_makes_the_peer_suspect() -> None:
 
 def test_four_smoothed_round_trips_are_waited_for_where_that_is_more() -> None:
     alive = at_work(0.1)
-    alive.ping(NOW + 30)
+    write_ping(alive, NOW + 30)
     assert alive.next_timer(streams=True) == NOW + 30.4
 
 
@@ -347,7 +396,7 @@ def test_a_byte_before_the_time_is_up_leaves_no_suspicion() -> None:
 
 def test_a_timeout_shorter_than_any_suspicion_kills_at_once() -> None:
     alive = keep_alive(30.0, 0.1)
-    alive.ping(NOW + 30)
+    write_ping(alive, NOW + 30)
     assert alive.next_timer(streams=True) == NOW + 30.1
     assert alive.verdict(NOW + 30.1, streams=True) is Verdict.DEAD
 
@@ -366,7 +415,7 @@ def test_silence_while_reading_is_paused_makes_nobody_suspect() -> None:
 
 def ping_pong(alive: KeepAlive, rtt: float) -> None:
     """Let one PING and its ACK pass."""
-    payload = alive.ping(NOW)
+    payload = write_ping(alive, NOW)
     assert alive.acknowledged(payload, NOW + rtt)
 
 
@@ -410,7 +459,7 @@ def test_a_slow_peer_lives_for_ten_minutes() -> None:
     while now < NOW + 600:
         now = alive.next_timer(streams=True)
         assert alive.verdict(now, streams=True) is Verdict.PING
-        payload = alive.ping(now)
+        payload = write_ping(alive, now)
         pings += 1
         now += 5
         assert alive.verdict(now, streams=True) is not Verdict.DEAD
@@ -445,7 +494,7 @@ def test_dead_is_said_only_after_a_ping_and_a_whole_timeout_of_silence(
             case Verdict.PING:
                 assert now - last >= (ASK_AFTER if early else interval)
                 asked = now
-                alive.ping(now)
+                write_ping(alive, now)
             case Verdict.DEAD:
                 assert asked is not None
                 assert asked >= last
