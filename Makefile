@@ -7,7 +7,7 @@ NAMES := aiohttp curl-cffi grpcio grpclib httpx2 niquests pycurl pyreqwest
 INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-full drill soak fuzz clean
+.PHONY: help demo test lint bench bench-full bench-flow drill soak fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -38,6 +38,10 @@ drill: $(READY) ## break workers, links and calls under load, and lose nothing (
 
 soak: $(READY) ## the same for HOURS=1, to watch the memory
 	@$(RUN) -m bench.drill --seed $(or $(SEED),1) --hours $(or $(HOURS),1)
+
+bench-flow: $(READY) $(RIVALS) ## play what docs/flow-control.md tells of, and write it (12 minutes)
+	@.ci/install nginx nghttp2-server || true
+	@$(RUN) -m bench.flow; code=$$?; $(RUN) -m bench.flow.page && exit $$code
 
 fuzz: $(READY) ## compare the two engines on random input for SECONDS=600, and keep what differs
 	@$(RUN) -m tests.differential.fuzz --seconds $(or $(SECONDS),600)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SERVICE: Final = "bench.Worker"
+FLOOD: Final = bytes(65_536)
 
 
 def method_of(path: str) -> str:
@@ -56,6 +57,12 @@ async def tokens(message: bytes, context: object) -> AsyncIterator[bytes]:
         yield TOKEN
 
 
+async def flood(message: bytes, context: object) -> AsyncIterator[bytes]:
+    """Yields messages of 64 KiB as long as they are taken."""
+    while True:
+        yield FLOOD
+
+
 async def serve(port: int) -> None:
     """Serves until SIGTERM."""
     server = grpc.aio.server()
@@ -64,6 +71,7 @@ async def serve(port: int) -> None:
         "echo": grpc.unary_unary_rpc_method_handler(echo),
         "hash": grpc.unary_unary_rpc_method_handler(digest),
         "tokens": grpc.unary_stream_rpc_method_handler(tokens),
+        "flood": grpc.unary_stream_rpc_method_handler(flood),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     server.add_insecure_port(f"127.0.0.1:{port}")
