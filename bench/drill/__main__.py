@@ -45,9 +45,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.drill", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="what the schedule is drawn from")
     parser.add_argument("--short", action="store_true", help="20 seconds instead of 4 minutes")
+    parser.add_argument("--seconds", type=float, help="of faults: 208, or 13 if short")
     parser.add_argument("--hours", type=float, help="as long as that, to watch the memory")
     parser.add_argument("--in-flight", type=int, help="calls at a time: 256, or 64 if short")
-    parser.add_argument("--requests", type=int, help=f"calls at least: {REQUESTS}, if not short")
+    parser.add_argument(
+        "--requests", type=int, help=f"calls at least: {REQUESTS}, unless it has another length"
+    )
     parser.add_argument("--client", choices=PARTIES, default=OURS)
     parser.add_argument("--engine", choices=("fast", "stock"), default="fast")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
@@ -64,14 +67,16 @@ def drill_of(arguments: argparse.Namespace) -> Drill:
     calm, seconds = SHORT if arguments.short else FULL
     if arguments.hours is not None:
         seconds = 3600 * arguments.hours
+    elif arguments.seconds is not None:
+        seconds = arguments.seconds
     each, process = int(seconds / EACH_EVERY), max(1, int(seconds / PROCESS_EVERY))
     plan = Plan(arguments.seed, calm, seconds, each, process)
-    requests = 0 if arguments.short or arguments.hours else REQUESTS
+    whole = not (arguments.short or arguments.hours or arguments.seconds)
     return PARTIES[arguments.client].fit(
         Drill(
             plan,
             in_flight=arguments.in_flight or (64 if arguments.short else 256),
-            requests=requests if arguments.requests is None else arguments.requests,
+            requests=REQUESTS if whole and arguments.requests is None else arguments.requests or 0,
             client=arguments.client,
             config={"engine": arguments.engine} if arguments.client == OURS else {},
             loop=arguments.loop,

@@ -109,6 +109,7 @@ class SelfReport:
         left: what was left when the client had been closed, and what the loop complained of.
         retries: further attempts by the client's own count.
         connections: connections that it opened.
+        dials: when it tried to connect, and to which worker; only what goes through Python is seen.
     """
 
     client: str
@@ -125,6 +126,7 @@ class SelfReport:
     left: list[str] = field(default_factory=list)
     retries: int | None = None
     connections: int | None = None
+    dials: list[tuple[float, int]] = field(default_factory=list)
 
 
 class Caller:
@@ -146,6 +148,15 @@ class Caller:
         self._targets = [Target(i, self._url(i)) for i in range(len(task.hosts))]
         self._warm = self._plan.calm + min(MIXED, self._plan.seconds / 2)
         self.report = SelfReport(task.client)
+        self._workers = {address: i for i, address in enumerate(task.addresses)}
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Notes the dials."""
+        if event == "socket.connect" and isinstance(arguments[1], tuple):
+            worker = self._workers.get(arguments[1][0])
+            if worker is not None:
+                self.report.dials.append((round(self.clock(), 4), worker))
 
     def _url(self, index: int) -> str:
         host = self._task.hosts[index]

@@ -92,13 +92,7 @@ class Ours:
             max_connections_per_host=10,
             **config,
         )
-        self.client = HttpRequestClient(chosen)
-        self._use_names(names)
-
-    def _use_names(self, names: Names) -> None:
-        from dynamo_h2.transport.connect import Dialer
-
-        self.client._dialer = Dialer(self.client.config, resolver=names)
+        self.client = HttpRequestClient(chosen, resolver=names)
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: BodySource, timeout: float

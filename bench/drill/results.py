@@ -116,6 +116,7 @@ class Result:
                 "errors": dict(sorted(verdict.errors.items())),
                 "latest": round(verdict.late, 3),
                 "lag": round(report.lag, 3),
+                "failed": verdict.failed,
                 "lost": verdict.lost,
                 "doubled": verdict.doubled.number,
                 "hung": len(report.hung),

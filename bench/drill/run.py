@@ -48,7 +48,7 @@ class Drill:
     plan: Plan
     in_flight: int = 256
     requests: int = 0
-    work: float = 0.18
+    work: float = 0.22
     client: str = "dynamo_h2"
     config: dict[str, Any] = field(default_factory=dict)
     loop: str = "uvloop"

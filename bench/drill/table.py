@@ -52,16 +52,17 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def markdown(result: Result) -> Iterator[str]:
     """Writes the same as Markdown."""
-    yield _line(HEADS)
-    yield _line(["---", *["---:"] * (len(HEADS) - 1)])
+    yield line(HEADS)
+    yield line(("---", *["---:"] * (len(HEADS) - 1)))
     for row in result.rows:
-        yield _line(cells(row))
+        yield line(cells(row))
     yield ""
-    yield _line(("demanded", "found", ""))
-    yield _line(("---", "---", "---"))
+    yield line(("demanded", "found", ""))
+    yield line(("---", "---", "---"))
     for check in result.checks:
-        yield _line((check.title, check.found, "passed" if check.passed else "**failed**"))
+        yield line((check.title, check.found, "passed" if check.passed else "**failed**"))
 
 
-def _line(cells: tuple[str, ...] | list[str]) -> str:
+def line(cells: tuple[str, ...]) -> str:
+    """Writes a line of a table in Markdown."""
     return f"| {' | '.join(cells)} |"

@@ -33,6 +33,10 @@ GROWTH: Final = 0.10
 SHOWN: Final = 8
 """Examples that are kept of each thing that should not be."""
 REFUSED_STREAM: Final = 7
+OPENING: Final = 0.02
+"""Seconds that a link takes to refuse dials once it was told to."""
+AGAIN: Final = 0.1
+"""Seconds from a refused dial to the next, at most: the first pause is 50 ms."""
 SPENT: Final = "budget of retries is spent"
 STEP: Final = 0.5
 """Seconds of one point in a plot."""
@@ -142,6 +146,7 @@ class Verdict:
         self.errors: Counter[str] = Counter()
         self.late = 0.0
         self.lost = 0
+        self.failed = 0
         self.doubled, self.untrue, self.missing = Finds(), Finds(), Finds()
         self.untyped, self.wrong, self.overdue, self.given_up = Finds(), Finds(), Finds(), Finds()
         self.refused, self.above, self.dials, self.unwritten = Told(), Told(), Told(), Told()
@@ -180,6 +185,7 @@ class Verdict:
         final = call.final
         if final is not None and call.outcome == ERROR:
             self.errors[f"{final.error}, {final.processed}"] += 1
+            self.failed += not call.hurried
             self._judge_error(call, final)
         self._book(call)
 
@@ -260,10 +266,25 @@ class Verdict:
             self.dials.check("refused dials: processed is False"),
             self.unwritten.check("never written: processed is False"),
             self.given_up.check("unprocessed, replayable, in time, and not tried again"),
+            self._dialled_once().check("times of refusal in which a dial was not tried again"),
             *self._quota(),
             self._goodput(),
             *self._end(),
         ]
+
+    def _dialled_once(self) -> Finds:
+        """Returns the times in which dials were refused, and there was only one."""
+        once = Finds()
+        for fault in self.faults:
+            if fault.kind == "refused dials":
+                dials = [
+                    at
+                    for at, worker in self.report.dials
+                    if worker == fault.worker and fault.begin + OPENING <= at <= fault.end
+                ]
+                if len(dials) == 1 and fault.end - dials[0] > AGAIN:
+                    once.add(f"{fault.worker}: {dials[0]:.3f} s of {fault.begin:.3f} s")
+        return once
 
     def _quota(self) -> Iterator[Check]:
         """Yields whether each kind of fault came often enough."""

@@ -154,6 +154,16 @@ def test_a_refused_dial_has_to_carry_false(tmp_path: Path) -> None:
     assert failed(verdict) == ["refused dials: processed is False"]
 
 
+def test_a_refused_dial_has_to_be_tried_again(tmp_path: Path) -> None:
+    refusing = [("refused dials", 0, 5.0, 5.4)]
+    twice = [(4.9, 0), (5.1, 0), (5.15, 0), (5.2, 1), (5.5, 0)]
+    assert failed(judge(tmp_path, faults=refusing, report=replace(REPORT, dials=twice))) == []
+    once = [dial for dial in twice if dial != (5.15, 0)]
+    assert failed(judge(tmp_path, faults=refusing, report=replace(REPORT, dials=once))) == [
+        "times of refusal in which a dial was not tried again"
+    ]
+
+
 def test_a_request_without_a_stream_has_to_carry_false(tmp_path: Path) -> None:
     waited = error("PoolTimeout", None, None)
     verdict = judge(tmp_path, call(10, ERROR, waited), log=without(10))
