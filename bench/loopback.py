@@ -168,7 +168,7 @@ class Loopback:
     def client(self, **config: object) -> HttpRequestClient:
         """Makes a client whose connections all lead here."""
 
-        def here(_config: Http2Config, _context: ssl.SSLContext | None) -> Loopback:
+        def here(_config: Http2Config, _context: ssl.SSLContext | None, **_: object) -> Loopback:
             return self
 
         with patch.object(client_module, "Dialer", here):

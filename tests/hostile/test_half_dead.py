@@ -21,6 +21,7 @@ from dynamo_h2 import (
     WriteTimeout,
 )
 from dynamo_h2.call import CallOptions
+from tests.behaviours import until
 from tests.hostile.stage import (
     GOOD,
     UPLOAD,
@@ -391,6 +392,8 @@ async def play_tls(stage: Stage, script: Script, call: Call, keys: Certificates)
         except ConnectionLost as error:
             return error
         finally:
+            # A request that is written in the turn in which the peer leaves is lost with it.
+            await until(lambda: client.stats().connections_closed == 1)
             await expect_good(client, peer)
             assert len(peer.connections) == 2
 
