@@ -160,6 +160,11 @@ class Http2Config:
         "Further dials after one that failed",
         low=0,
     )
+    dns_refresh: OptionalSeconds = limit(
+        30.0,
+        "DYN_HTTP2_DNS_REFRESH_SECS",
+        "How often the addresses of a name that is in use are asked for; none asks at dials only",
+    )
     max_retries: int = whole(
         2,
         "DYN_HTTP2_MAX_RETRIES",

@@ -41,6 +41,7 @@ DEFAULTS: dict[str, object] = {
     "write_timeout": 60.0,
     "pool_timeout": None,
     "connect_retries": 1,
+    "dns_refresh": 30.0,
     "max_retries": 2,
     "max_resets": 200,
     "max_header_list_size": 64 * 1024,
@@ -77,6 +78,7 @@ TIMES = [
     "read_timeout",
     "write_timeout",
     "pool_timeout",
+    "dns_refresh",
 ]
 
 SWITCHES = ["adaptive_window", "keep_alive_while_idle", "huffman"]
@@ -93,6 +95,7 @@ NONE_ALLOWED = {
     "read_timeout",
     "write_timeout",
     "pool_timeout",
+    "dns_refresh",
 }
 
 VARIABLES = {

@@ -24,7 +24,8 @@ ORDER = (
     # asyncio
     *("transport.sockets", "transport.retry", "transport.protocol", "transport.connect"),
     *("transport.calm", "transport.common", "transport.waiting", "transport.choice"),
-    *("transport.dialling", "transport.host_pool", "transport.pool"),
+    *("transport.addresses", "transport.names", "transport.dialling"),
+    *("transport.host_pool", "transport.pool"),
     # the front door
     *("sse", "response", "routes", "exchange", "client"),
     # what stands on the client

@@ -1,72 +1,198 @@
 """Which of a host's connections a request goes to.
 
-1. The least loaded one that has a free slot.
-2. A suspect connection, whose peer owes us a sign of life, is left alone as long as another is
-   there, or may be dialled. While there is one, those count that have proved good: nothing is
-   written ahead of a peer's SETTINGS.
+1. The least loaded one that has a free slot. Where the host is in several places, the one among
+   equals that was taken or given back the longest time ago: they take turns. Else the one that was
+   most lately: those that are not needed become idle, and close.
+2. Nothing is written ahead of a peer's SETTINGS where a connection that has proved good will do.
+3. A suspect connection, whose peer owes us a sign of life, is left alone as long as another is
+   there, or may be dialled. While there is one, nothing is written ahead at all.
+
+Connections with a free slot stand in buckets, one for each load. To take a slot or to give it back
+moves a connection to the next bucket, so that nothing here takes longer with more connections. A
+host with a single connection, which is the rule, needs none of that.
 """
 
 from __future__ import annotations
 
-from math import inf
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dynamo_h2.transport.protocol import ClientProtocol
+    from dynamo_h2.transport.sockets import Address
 
 
 class Choice:
     """The connections of one host that take requests.
 
     Attributes:
-        connections: All of them, the oldest first.
+        connections: All of them, the oldest first, with their addresses.
         suspects: Those whose peers owe us a sign of life.
+        unready: Those whose peers have not sent their SETTINGS yet.
+        barred: Those whose peers take no streams at all.
+        only: The single connection, where it is good; while there is one, no load is kept here.
+        take_turns: Whether equals take turns.
     """
 
-    __slots__ = ("connections", "suspects")
+    __slots__ = (
+        "_buckets",
+        "_least",
+        "_places",
+        "barred",
+        "connections",
+        "only",
+        "suspects",
+        "take_turns",
+        "unready",
+    )
 
     def __init__(self) -> None:
-        self.connections: list[ClientProtocol] = []
-        self.suspects: list[ClientProtocol] = []
+        self.connections: dict[ClientProtocol, Address] = {}
+        self.suspects: dict[ClientProtocol, None] = {}
+        self.unready: dict[ClientProtocol, None] = {}
+        self.barred: dict[ClientProtocol, None] = {}
+        self.only: ClientProtocol | None = None
+        self.take_turns = False
+        self._buckets: list[OrderedDict[ClientProtocol, None]] = [OrderedDict()]
+        self._places: dict[ClientProtocol, int] = {}
+        self._least = 0  # no bucket below this one holds anything
+
+    # Who is there.
+
+    def add(self, protocol: ClientProtocol, address: Address) -> None:
+        """Take a new connection, whose peer's SETTINGS are still to come."""
+        self.connections[protocol] = address
+        self.unready[protocol] = None
+        self._arrange(protocol)
+        self.moved(protocol)
+
+    def remove(self, protocol: ClientProtocol) -> Address | None:
+        """Take no account of a connection any more; its address, or None where it was none."""
+        address = self.connections.pop(protocol, None)
+        if address is not None:
+            self.suspects.pop(protocol, None)
+            self.unready.pop(protocol, None)
+            self.barred.pop(protocol, None)
+            self._take_out(protocol)
+            self._arrange()
+        return address
+
+    def settled(self, protocol: ClientProtocol) -> None:
+        """Note that a peer has sent its SETTINGS."""
+        self.unready.pop(protocol, None)
+        self.moved(protocol)
+
+    def suspect(self, protocol: ClientProtocol) -> None:
+        """Note that a peer owes us a sign of life."""
+        if protocol in self.connections:
+            self.suspects[protocol] = None
+            self._arrange(protocol)
+
+    def trust(self, protocol: ClientProtocol) -> None:
+        """Note that a peer has given it."""
+        if protocol in self.suspects:
+            del self.suspects[protocol]
+            self._arrange(protocol)
+
+    def moved(self, protocol: ClientProtocol) -> None:
+        """Note that the load or the capacity of a connection has changed."""
+        if protocol not in self.connections:
+            return
+        if protocol.connection.capacity:
+            self.barred.pop(protocol, None)
+        else:
+            self.barred[protocol] = None
+        if self.only is None:
+            self._place(protocol)
+
+    # Who is chosen.
+
+    @property
+    def any_trusted(self) -> bool:
+        """Whether a peer is known to be there."""
+        return any(
+            each not in self.suspects and each not in self.unready for each in self.connections
+        )
+
+    @property
+    def any_pending(self) -> bool:
+        """Whether a connection is on its way of which there is nothing to doubt yet."""
+        return any(each not in self.suspects for each in self.unready)
 
     def least_loaded(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
         """The least loaded good connection with a free slot."""
-        best: ClientProtocol | None = None
-        least = inf  # of the loads
-        for protocol in self.trusted() if self.suspects else self.connections:
-            load = protocol.load
-            if load < least and load < protocol.connection.capacity and protocol is not avoid:
-                best, least = protocol, load
-        return best
+        only = self.only
+        if only is not None:
+            return only if only is not avoid and only.load < only.connection.capacity else None
+        buckets = self._buckets
+        while self._least < len(buckets) and not buckets[self._least]:
+            self._least += 1
+        for load in range(self._least, len(buckets)):
+            bucket = buckets[load]
+            for protocol in bucket if self.take_turns else reversed(bucket):
+                if protocol is not avoid:
+                    return protocol
+        return _least_loaded(each for each in self._writable_ahead() if each is not avoid)
+
+    def has_room(self, protocol: ClientProtocol) -> bool:
+        """Whether a connection is good, and has a free slot."""
+        if protocol is self.only or protocol in self._writable_ahead():
+            return protocol.load < protocol.connection.capacity
+        return protocol in self._places
 
     def least_loaded_suspect(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
         """The least loaded suspect connection with a free slot."""
         return _least_loaded(each for each in self.suspects if each is not avoid)
 
-    def trusted(self) -> list[ClientProtocol]:
-        """While some are suspect: those whose peers are known to be there."""
-        known = [each for each in self.connections if each.connection.ready]
-        return [each for each in known if each not in self.suspects]
+    def surplus(self, keep: int) -> ClientProtocol | None:
+        """A good connection without a request, where there are more than ``keep`` of them."""
+        only = self.only
+        if only is not None:
+            return only if not (keep or only.load or self.unready) else None
+        idle = self._buckets[0]
+        return next(iter(idle)) if len(idle) > keep else None
 
-    def suspect(self, protocol: ClientProtocol) -> None:
-        """Note that a peer owes us a sign of life."""
-        if protocol in self.connections:
-            self.suspects.append(protocol)
+    def _writable_ahead(self) -> Iterable[ClientProtocol]:
+        return () if self.suspects else self.unready
 
-    def trust(self, protocol: ClientProtocol) -> None:
-        """Note that a peer has given it."""
-        if protocol in self.suspects:
-            self.suspects.remove(protocol)
+    # The buckets.
 
-    def remove(self, protocol: ClientProtocol) -> bool:
-        """Take no account of a connection any more; False where it was none of these."""
-        if protocol not in self.connections:
-            return False
-        self.connections.remove(protocol)
-        self.trust(protocol)
-        return True
+    def _arrange(self, *changed: ClientProtocol) -> None:
+        """See to it that who has changed stands in the right place, where places are kept."""
+        before = self.only
+        self.only = None
+        if len(self.connections) == 1 and not self.suspects:
+            (self.only,) = self.connections
+            self._take_out(self.only)
+            return
+        for protocol in (before, *changed):
+            if protocol is not None and protocol in self.connections:
+                self._place(protocol)
+
+    def _place(self, protocol: ClientProtocol) -> None:
+        load = protocol.load
+        if (
+            load >= protocol.connection.capacity
+            or protocol in self.suspects
+            or protocol in self.unready
+        ):
+            self._take_out(protocol)
+            return
+        if self._places.get(protocol) == load:
+            return
+        self._take_out(protocol)
+        while len(self._buckets) <= load:
+            self._buckets.append(OrderedDict())
+        self._buckets[load][protocol] = None
+        self._places[protocol] = load
+        self._least = min(self._least, load)
+
+    def _take_out(self, protocol: ClientProtocol) -> None:
+        place = self._places.pop(protocol, None)
+        if place is not None:
+            del self._buckets[place][protocol]
 
 
 def _least_loaded(protocols: Iterable[ClientProtocol]) -> ClientProtocol | None:

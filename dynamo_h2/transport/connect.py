@@ -69,6 +69,11 @@ class DialReport:
         self.failed: list[Address] = []
         self.winner: Address | None = None
 
+    @property
+    def at_fault(self) -> list[Address]:
+        """Those to which a dial that failed has led."""
+        return self.tried if self.winner is None else [*self.failed, self.winner]
+
 
 class Dialer:
     """Makes connections to origins: one for each client.

@@ -1,8 +1,13 @@
-"""The dials of one host, one at a time: tries, and what to tell those who wait in vain.
+"""The dials of one host, one at a time: tries, pauses, and what to tell those who wait in vain.
 
-1. A dial is started for all that wait (single flight), and has as many tries as the config allows,
-   and as the budget of retries has tokens for.
-2. A connection that ends before its peer's SETTINGS were there is a try that failed.
+1. A dial is started for all that wait (single flight), and has as many tries as the config allows
+   and the budget of retries has tokens for. A connection that ends before its peer's SETTINGS were
+   there is a try that failed.
+2. Each try asks for the addresses, and races those that are not left alone for now.
+3. Where all of them are, it waits for the first that may be tried again. Who cannot wait that long
+   is told at once what went wrong the last time; when nobody is left, the dial is over.
+4. A *spare* dial is for an address without a connection, and for nobody who waits. It makes way
+   for a dial that somebody waits for.
 """
 
 from __future__ import annotations
@@ -14,14 +19,33 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from dynamo_h2.errors import ClientClosed, ConnectError, ConnectTimeout, TransportError
-from dynamo_h2.transport.connect import dial_may_be_retried
+from dynamo_h2.transport.connect import DialReport, dial_may_be_retried
 from dynamo_h2.transport.protocol import ClientProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
+    from typing import Protocol
 
     from dynamo_h2.http2.connection import State
+    from dynamo_h2.transport.addresses import Addresses
     from dynamo_h2.transport.common import Common, HostKey
+    from dynamo_h2.transport.names import Names
+    from dynamo_h2.transport.sockets import Address
+
+    class Host(Protocol):
+        """For whom is dialled."""
+
+        def connected(self, protocol: ClientProtocol, address: Address) -> None:
+            """Take a connection that stands."""
+
+        def changed(self, protocol: ClientProtocol, state: State) -> None:
+            """What a connection tells."""
+
+        def paused(self, until: float, error: TransportError | None) -> bool:
+            """There is no try before ``until``; whether anybody waits that long."""
+
+        def dialled(self, error: TransportError | None) -> None:
+            """A dial is over; the error where it was in vain."""
 
 
 class Dialling:
@@ -30,61 +54,89 @@ class Dialling:
     Args:
         common: What all hosts share.
         key: Whom to dial.
-        on_state: What a connection tells its host.
-        on_made: Called with each connection that stands.
-        on_end: Called when a dial is over, with the error where it was in vain.
+        host: For whom.
+        names: Asks for addresses.
+        addresses: What is known of them.
+
+    Attributes:
+        task: The dial that is under way.
+        paused_until: When it goes on, where it waits for an address, in monotonic seconds; else 0.
+        last_error: Why the latest try failed; None when the latest one succeeded.
     """
 
     def __init__(
-        self,
-        common: Common,
-        key: HostKey,
-        *,
-        on_state: Callable[[ClientProtocol, State], None],
-        on_made: Callable[[ClientProtocol], None],
-        on_end: Callable[[TransportError | None], None],
+        self, common: Common, key: HostKey, host: Host, names: Names, addresses: Addresses
     ) -> None:
         self._common = common
         self._key = key
         self._name = str(key.origin)
-        self._on_state = on_state
-        self._on_made = on_made
-        self._on_end = on_end
+        self._host = host
+        self._names = names
+        self._addresses = addresses
         self._failures = 0
+        self._spare = False
+        self._again = False
         self.task: asyncio.Task[None] | None = None
+        self.paused_until = 0.0
+        self.last_error: TransportError | None = None
 
-    def start(self) -> None:
+    @property
+    def under_way(self) -> bool:
+        """Whether a dial is under way of which those who wait have something."""
+        return self.task is not None and not self._spare
+
+    @property
+    def has_tries_left(self) -> bool:
+        """Whether a try has failed that is to be followed by another."""
+        return self._failures > 0
+
+    def start(self, *, spare: bool = False) -> None:
         """Dial, unless that is under way."""
         if self.task is None:
+            self._spare = spare
             self.task = self._common.loop.create_task(self._connect())
             self.task.add_done_callback(self._done)
+        elif self._spare and not spare:
+            self._again = True
+            self.task.cancel()
 
     def cancel(self) -> None:
         """Stop dialling."""
+        self._again = False
         if self.task is not None:
             self.task.cancel()
 
-    def succeeded(self) -> None:
-        """Note that a connection has become ready."""
+    def begin_anew(self) -> None:
+        """Count failures from here on: the latest dial is over, or has succeeded."""
         self._failures = 0
 
-    def failed_early(self, protocol: ClientProtocol) -> ConnectError | None:
-        """Count a connection that ended before it was ready; the error when that was one too many.
+    def succeeded(self, address: Address) -> None:
+        """Note that the peer of a connection has sent its SETTINGS."""
+        self.begin_anew()
+        self.last_error = None
+        self._addresses.succeeded(address)
+
+    def failed_early(self, protocol: ClientProtocol, address: Address) -> ConnectError | None:
+        """Count a connection that ended before it was ready.
 
         Args:
             protocol: The connection.
+            address: Where it led to.
+
+        Returns:
+            The error when that was one too many.
         """
         error = self._failure(protocol)
-        return None if self._try_again(error) else error
+        self._addresses.failed([address], monotonic())
+        return None if self._may_try_again(error) else error
 
-    def give_up(self) -> None:
-        """Begin to count anew."""
-        self._failures = 0
-
-    def _try_again(self, error: ConnectError) -> bool:
+    def _may_try_again(self, error: TransportError) -> bool:
         """Count a failed try; whether there may be another."""
+        self.last_error = error
+        if not isinstance(error, ConnectError) or not dial_may_be_retried(error):
+            return False
         common = self._common
-        if self._failures >= common.config.connect_retries or not dial_may_be_retried(error):
+        if self._spare or self._failures >= common.config.connect_retries:
             return False
         if not common.retries.take(monotonic()):
             return False
@@ -93,47 +145,72 @@ class Dialling:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.task = None
-        if task.cancelled():
-            self._on_end(ClientClosed("client is closed", origin=self._name, processed=False))
-            return
-        error = task.exception()
-        if error is not None and not isinstance(error, TransportError):
-            failure = ConnectError(
-                f"cannot connect to {self._name}: {error!r}", origin=self._name, processed=False
-            )
-            failure.__cause__ = error
-            error = failure
-        self._on_end(error)
+        self.paused_until = 0.0
+        again, self._again = self._again, False
+        error = self._error(task)
+        if error is not None and again and not self._common.closed:
+            self.start()
+        else:
+            self._host.dialled(None if self._spare else error)
+
+    def _error(self, task: asyncio.Task[None]) -> TransportError | None:
+        """What a dial that is over has to say."""
+        if task.cancelled() and self._common.closed:
+            return ClientClosed("client is closed", origin=self._name, processed=False)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None or isinstance(error, TransportError):
+            return error
+        failure = ConnectError(
+            f"cannot connect to {self._name}: {error!r}", origin=self._name, processed=False
+        )
+        failure.__cause__ = error
+        return failure
 
     async def _connect(self) -> None:
         """Make one connection, with as many tries as the config allows."""
-        while True:
+        while await self._until_one_may_be_tried():
+            report = DialReport()
             try:
                 async with self._common.dials:
-                    await self._connect_once()
-            except ConnectError as error:
-                if not self._try_again(error):
+                    connected = await self._try_once(report)
+            except TransportError as error:
+                self._note(report.at_fault)
+                if not self._may_try_again(error):
                     raise
             else:
-                return
+                self._addresses.failed(report.failed, monotonic())
+                if connected:
+                    return
+        self.begin_anew()
 
-    async def _connect_once(self) -> None:
-        common = self._common
-        timeout = common.config.connect_timeout
+    def _note(self, at_fault: Sequence[Address]) -> None:
+        if at_fault:
+            self._addresses.failed(at_fault, monotonic())
+        else:
+            self._addresses.unresolved(monotonic())
+
+    async def _until_one_may_be_tried(self) -> bool:
+        """Wait while all addresses are left alone; False when nobody waits for that."""
+        while (until := self._addresses.next_try()) > monotonic():
+            if not self._host.paused(until, self.last_error):
+                return False
+            self.paused_until = until
+            await asyncio.sleep(until - monotonic())
+        self.paused_until = 0.0
+        return True
+
+    async def _try_once(self, report: DialReport) -> bool:
+        """Make a connection; False when there is no address that may be tried now."""
+        timeout = self._common.config.connect_timeout
         settings_due = inf if timeout is None else monotonic() + timeout
-        make = partial(
-            ClientProtocol,
-            common.intervals.config_for(self._name),
-            self._name,
-            on_state=self._on_state,
-            counters=common.counters,
-            settings_due=settings_due,
-        )
         try:
             async with asyncio.timeout(timeout):
-                protocol = await common.dialer.dial(
-                    self._key.origin, make, server_hostname=self._key.server_hostname
-                )
+                now = monotonic()
+                await self._names.resolve(now)
+                addresses = self._addresses.order(now, unused_only=self._spare)
+                if not addresses:
+                    return self._spare
+                protocol = await self._dial(addresses, settings_due, report)
         except TimeoutError as error:
             if isinstance(error, TransportError):
                 raise
@@ -142,10 +219,34 @@ class Dialling:
                 origin=self._name,
                 processed=False,
             ) from None
-        common.opened(protocol)
+        self._common.opened(protocol)
         if protocol.connection.closed:
             raise self._failure(protocol)
-        self._on_made(protocol)
+        assert report.winner is not None
+        self._addresses.connected(report.winner)
+        self._host.connected(protocol, report.winner)
+        return True
+
+    async def _dial(
+        self, addresses: Sequence[Address], settings_due: float, report: DialReport
+    ) -> ClientProtocol:
+        common = self._common
+        make = partial(
+            ClientProtocol,
+            common.intervals.config_for(self._name),
+            self._name,
+            on_state=self._host.changed,
+            counters=common.counters,
+            settings_due=settings_due,
+        )
+        self._addresses.dialled(addresses[0])
+        return await common.dialer.dial(
+            self._key.origin,
+            make,
+            server_hostname=self._key.server_hostname,
+            addresses=addresses,
+            report=report,
+        )
 
     def _failure(self, protocol: ClientProtocol) -> ConnectError:
         """What to tell those who waited for a connection that ended before it was ready."""

@@ -7,28 +7,33 @@
 4. When all streams are taken another connection is dialled, up to the limit for the host.
 5. A slot that becomes free goes to the first in line in the same turn of the loop. It is reserved
    until that request uses it, so that nobody overtakes, and goes back if the request was cancelled.
-6. A draining or closed connection leaves the list at once, and is never handed out again.
+6. A draining or closed connection leaves at once, and is never handed out again.
 7. A request that was refused avoids the connection that refused it, as long as there may be others.
 8. How many streams the host takes is remembered: no more are written ahead on its next connection.
 9. A dial that fails fails all who wait: each gets an error of its own. Where there is another
-   connection they wait for its slots instead, and no dial is tried for a second.
+   connection they wait for its slots instead, and a dial is tried again after a second.
 10. A suspect connection, whose peer owes us a sign of life, is left alone as long as another is
     there, or may be dialled: requests wait for that one's SETTINGS. When the dial fails, or there
     may be no other, the suspect one has to do. A single byte from its peer makes it good again.
+11. A host with several addresses gets a connection to each of them, one at each request. What has
+    to do with addresses is looked at when a request comes at or after a time that is known before.
 """
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
+from math import inf
 from sys import maxsize
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from dynamo_h2.errors import ClientClosed, TransportError
 from dynamo_h2.http2.connection import State
+from dynamo_h2.transport.addresses import Addresses
 from dynamo_h2.transport.choice import Choice
 from dynamo_h2.transport.dialling import Dialling
+from dynamo_h2.transport.names import Names
 from dynamo_h2.transport.waiting import Limit, Line
 
 if TYPE_CHECKING:
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
     from dynamo_h2.http2.stream import Request, Stream
     from dynamo_h2.transport.common import Common, HostKey
     from dynamo_h2.transport.protocol import ClientProtocol
+    from dynamo_h2.transport.sockets import Address
+    from dynamo_h2.transport.waiting import Waiter
 
 # How long a host that has connections is left alone after a dial that failed, in seconds.
 DIAL_PAUSE = 1.0
@@ -62,21 +69,23 @@ class HostPool:
         self.connections = self._choice.connections
         self._line = Line(common.loop, self.name, self._why_waiting)
         self._waiters = self._line.waiters
-        self._dialling = Dialling(
-            common, key, on_state=self._state, on_made=self._made, on_end=self._dialled
-        )
+        self._addresses = Addresses()
+        self._names = Names(common, key.origin, self._addresses, self._refreshed)
+        self._dialling = Dialling(common, key, self, self._names, self._addresses)
+        self._due_at = inf  # when a request is to look at the addresses
         self._no_dial_before = 0.0
+        self._retry: asyncio.TimerHandle | None = None
         self._capacity = maxsize  # of the latest connection that is ready, in streams
 
     @property
     def unused(self) -> bool:
         """Whether nothing is held, wanted or under way here."""
-        return not (self.connections or self._waiters or self._dialling.task)
+        return not (self.connections or self._waiters or self.tasks)
 
     @property
-    def dial(self) -> asyncio.Task[None] | None:
-        """The dial that is under way."""
-        return self._dialling.task
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What is under way."""
+        return [task for task in (self._dialling.task, self._names.task) if task is not None]
 
     def try_open(
         self, request: Request, now: float, avoid: ClientProtocol | None = None
@@ -90,11 +99,21 @@ class HostPool:
         """
         if self._waiters:
             return None
-        protocol = self._choose(avoid)
-        if protocol is None:
+        if now >= self._due_at:
+            self._see_to_addresses(now)
+        choice = self._choice
+        protocol = choice.only
+        if protocol is None or protocol is avoid:
+            protocol = self._choose(avoid)
+            if protocol is None:
+                return None
+        elif protocol.load >= protocol.connection.capacity:
             return None
         self.used_at = now
-        return protocol, protocol.connection.open_stream(request, now)
+        stream = protocol.connection.open_stream(request, now)
+        if choice.only is None:
+            choice.moved(protocol)
+        return protocol, stream
 
     async def open(
         self, request: Request, times: Times, deadline: float, avoid: ClientProtocol | None = None
@@ -116,13 +135,20 @@ class HostPool:
             protocol.reserved -= 1
             connection = protocol.connection
             # The peer may have lowered its limit since the slot was handed out.
-            if not connection.usable or len(connection.streams) < connection.capacity:
+            if not connection.usable or protocol.load < connection.capacity:
                 now = self.used_at = monotonic()
-                return protocol, connection.open_stream(request, now)
+                try:
+                    return protocol, connection.open_stream(request, now)
+                finally:
+                    self._choice.moved(protocol)
+            self._choice.moved(protocol)
 
     def shut(self) -> None:
         """Fail who waits, stop dialling, and close every connection."""
         self._dialling.cancel()
+        self._names.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
         self._line.fail(ClientClosed("client is closed", origin=self.name, processed=False))
         message = "client was closed"
         for protocol in list(self.connections):
@@ -136,9 +162,12 @@ class HostPool:
         """Wait in line for a slot; it comes reserved."""
         if self._common.closed:
             raise ClientClosed("client is closed", origin=self.name, processed=False)
-        waiter = self._line.join(avoid)
-        self._serve()
+        if began >= self._due_at:
+            self._see_to_addresses(began)
         limit = Limit.of(times, deadline, began, connecting=not self.connections)
+        waiter = self._line.join(avoid, self._patience(limit, times, began))
+        self._serve()
+        self._fail_fast(waiter)
         try:
             return await self._line.wait(waiter, limit)
         except asyncio.CancelledError:
@@ -146,11 +175,30 @@ class HostPool:
             slot = waiter.slot
             if not slot.cancelled() and slot.exception() is None:
                 slot.result().reserved -= 1
+                self._choice.moved(slot.result())
                 self._settle()
             raise
 
+    def _patience(self, limit: Limit, times: Times, began: float) -> float:
+        """Until when somebody waits for the next try of a dial, in seconds."""
+        connect = times.connect_timeout
+        if connect is None:
+            connect = self._config.connect_timeout
+        return limit.when if connect is None else min(limit.when, began + connect)
+
+    def _fail_fast(self, waiter: Waiter) -> None:
+        """Tell who has come during a pause that is too long for it what has gone wrong before."""
+        error = self._dialling.last_error
+        if (
+            self._dialling.paused_until > waiter.patience
+            and error is not None
+            and not self.connections
+            and not waiter.slot.done()
+        ):
+            self._line.refuse(waiter, error)
+
     def _why_waiting(self) -> str:
-        if self._choice.suspects and not self._choice.trusted():
+        if self._choice.suspects and not self._choice.any_trusted:
             return "no sign of life on its connections"
         return "every stream is taken" if self.connections else "no connection yet"
 
@@ -171,12 +219,7 @@ class HostPool:
 
     def _awaits_another(self) -> bool:
         """Whether a connection is on its way, or may be dialled."""
-        suspects = self._choice.suspects
-        return (
-            self.dial is not None
-            or self._may_grow()
-            or not all(each.connection.ready or each in suspects for each in self.connections)
-        )
+        return self._dialling.under_way or self._may_grow() or self._choice.any_pending
 
     def _serve(self) -> None:
         """Hand free slots to those who wait, first come first served."""
@@ -186,6 +229,7 @@ class HostPool:
                 self._grow()
                 return
             self._line.hand(waiter, protocol)
+            self._choice.moved(protocol)
 
     def _serve_from_suspects(self) -> None:
         """Hand out what suspect connections have: there is nothing better."""
@@ -194,14 +238,13 @@ class HostPool:
             if protocol is None:
                 return
             self._line.hand(waiter, protocol)
+            self._choice.moved(protocol)
 
     def _settle(self) -> None:
         """Hand out what has become free, and let go of idle connections that are too many."""
         self._serve()
-        if len(self.connections) > self._config.pool_max_idle_per_host:
-            idle = [each for each in self.connections if not each.load and each.connection.ready]
-            for protocol in idle[self._config.pool_max_idle_per_host :]:
-                protocol.connection.drain(monotonic())
+        while (idle := self._choice.surplus(self._config.pool_max_idle_per_host)) is not None:
+            idle.connection.drain(monotonic())
 
     # Dialling.
 
@@ -211,38 +254,28 @@ class HostPool:
         Not while the peer takes no streams at all on one of them: it asks for patience, and would
         say the same on the next.
         """
-        if self.connections and monotonic() < self._no_dial_before:
+        if len(self.connections) >= self._config.connection_limit or self._choice.barred:
             return False
-        return len(self.connections) < self._config.connection_limit and all(
-            protocol.connection.capacity for protocol in self.connections
-        )
+        if not self.connections or self._dialling.has_tries_left:
+            return True
+        return monotonic() >= max(self._no_dial_before, self._addresses.next_try())
 
     def _grow(self) -> None:
         """Dial for those who wait, unless a dial is under way or the host has all it may have."""
-        if (
-            self.dial is None
-            and not self._common.closed
-            and self._may_grow()
-            and all(protocol.connection.ready for protocol in self.connections)
-        ):
-            self._dialling.start()
+        if not (self._dialling.under_way or self._choice.unready or self._common.closed):
+            if self._may_grow():
+                self._dialling.start()
+            elif self._retry is None and self.connections:
+                self._retry = self._common.loop.call_later(DIAL_PAUSE, self._try_again)
 
-    def _made(self, protocol: ClientProtocol) -> None:
-        """Take a new connection; its peer's SETTINGS are still to come."""
-        protocol.connection.capacity = min(protocol.connection.capacity, self._capacity)
-        self.connections.append(protocol)
-
-    def _dialled(self, error: TransportError | None) -> None:
-        if error is None:
-            self._settle()
-        elif isinstance(error, ClientClosed):
-            self._line.fail(error)
-        else:
-            self._dial_failed(error)
+    def _try_again(self) -> None:
+        self._retry = None
+        self._serve()
 
     def _dial_failed(self, error: TransportError) -> None:
-        self._dialling.give_up()
+        self._dialling.begin_anew()
         self.failed = True
+        self.used_at = monotonic()
         self._serve_from_suspects()
         if self.connections:
             self._no_dial_before = monotonic() + DIAL_PAUSE
@@ -250,17 +283,78 @@ class HostPool:
         else:
             self._line.fail(error)
 
+    # What a dial reports.
+
+    def connected(self, protocol: ClientProtocol, address: Address) -> None:
+        """Take a connection that stands; its peer's SETTINGS are still to come."""
+        protocol.connection.capacity = min(protocol.connection.capacity, self._capacity)
+        self._choice.add(protocol, address)
+
+    def paused(self, until: float, error: TransportError | None) -> bool:
+        """Fail those who cannot wait for the next try; whether anybody can."""
+        if error is not None and not self.connections:
+            self._line.fail(error, until)
+        return bool(self._waiters)
+
+    def dialled(self, error: TransportError | None) -> None:
+        """Serve who waits, or fail them."""
+        if error is None:
+            self._settle()
+        elif isinstance(error, ClientClosed):
+            self._line.fail(error)
+        else:
+            self._dial_failed(error)
+        self._plan()
+
+    # Addresses.
+
+    def _see_to_addresses(self, now: float) -> None:
+        """Ask for them again, or dial one without a connection, whichever is due."""
+        self._names.refresh(now)
+        vacant = self._vacant_at() <= now
+        self._plan()
+        if vacant:
+            self._due_at = self._names.refresh_at
+            self._dialling.start(spare=True)
+
+    def _plan(self) -> None:
+        """Note when there will be something to do."""
+        self._choice.take_turns = self._addresses.several
+        refresh_at = self._names.refresh_at
+        self._due_at = min(refresh_at if refresh_at > 0 else inf, self._vacant_at())
+
+    def _vacant_at(self) -> float:
+        """When an address without a connection may get one, in seconds; infinite for never."""
+        count, config = len(self.connections), self._config
+        if (
+            not 0 < count < min(config.connection_limit, max(1, config.pool_max_idle_per_host))
+            or self._dialling.task is not None
+            or self._choice.unready
+            or self._choice.barred
+        ):
+            return inf
+        return max(self._addresses.vacant_at(), self._no_dial_before)
+
+    def _refreshed(self) -> None:
+        """Leave addresses that are no more."""
+        now = monotonic()
+        for protocol, address in list(self.connections.items()):
+            if address not in self._addresses:
+                protocol.connection.drain(now)
+        self._plan()
+
     # What connections report.
 
-    def _state(self, protocol: ClientProtocol, state: State) -> None:
+    def changed(self, protocol: ClientProtocol, state: State) -> None:
+        """Take note of what a connection tells."""
         if state is State.FREED:
+            choice = self._choice
+            if choice.only is None or choice.barred or not protocol.connection.capacity:
+                choice.moved(protocol)
             if self._waiters or not protocol.load:
                 self._settle()
         elif state is State.READY:
-            self._dialling.succeeded()
-            self.failed = False
-            self._capacity = protocol.connection.capacity
-            self._settle()
+            self._ready(protocol)
         elif state is State.SUSPECT:
             self._choice.suspect(protocol)
         elif state is State.TRUSTED:
@@ -272,12 +366,25 @@ class HostPool:
         else:
             self._remove(protocol)
 
+    def _ready(self, protocol: ClientProtocol) -> None:
+        address = self.connections.get(protocol)
+        if address is not None:
+            self._dialling.succeeded(address)
+        self.failed = False
+        self._capacity = protocol.connection.capacity
+        self._choice.settled(protocol)
+        self._settle()
+        self._plan()
+
     def _remove(self, protocol: ClientProtocol) -> None:
-        if not self._choice.remove(protocol):
+        address = self._choice.remove(protocol)
+        if address is None:
             return
+        self._addresses.left(address)
         if protocol.connection.closed and not protocol.connection.ready:
-            error = self._dialling.failed_early(protocol)
+            error = self._dialling.failed_early(protocol, address)
             if error is not None:
                 self._dial_failed(error)
                 return
         self._serve()
+        self._plan()

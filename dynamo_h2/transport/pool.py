@@ -81,12 +81,12 @@ class Pool:
         self._hosts.clear()
         for host in hosts:
             host.shut()
-        dials = [host.dial for host in hosts if host.dial is not None]
+        tasks = [task for host in hosts for task in host.tasks]
         closing = [protocol.closed for protocol in self._open]
         for protocol in self._open:
             protocol.close(partial(ClientClosed, "client was closed"))
-        if dials or closing:
-            await asyncio.wait([*dials, *closing], timeout=2 * CLOSE_TIMEOUT)
+        if tasks or closing:
+            await asyncio.wait([*tasks, *closing], timeout=2 * CLOSE_TIMEOUT)
 
     def _forget_unused(self) -> None:
         """Drop hosts that hold nothing and no longer count for the client's health."""

@@ -59,13 +59,20 @@ class Waiter:
     Args:
         slot: Brings a connection on which a slot is reserved.
         avoid: The connection that has refused the request.
+        patience: Until when it waits for the next try of a dial, in monotonic seconds.
     """
 
-    __slots__ = ("avoid", "slot")
+    __slots__ = ("avoid", "patience", "slot")
 
-    def __init__(self, slot: asyncio.Future[ClientProtocol], avoid: ClientProtocol | None) -> None:
+    def __init__(
+        self,
+        slot: asyncio.Future[ClientProtocol],
+        avoid: ClientProtocol | None,
+        patience: float,
+    ) -> None:
         self.slot = slot
         self.avoid = avoid
+        self.patience = patience
 
 
 class Line:
@@ -87,9 +94,9 @@ class Line:
         # gets slower with each that has left.
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
 
-    def join(self, avoid: ClientProtocol | None) -> Waiter:
-        """Stand at the end of the line."""
-        waiter = Waiter(self._loop.create_future(), avoid)
+    def join(self, avoid: ClientProtocol | None, patience: float) -> Waiter:
+        """Stand at the end of the line; see `Waiter`."""
+        waiter = Waiter(self._loop.create_future(), avoid, patience)
         self.waiters[waiter] = None
         return waiter
 
@@ -125,10 +132,18 @@ class Line:
         protocol.reserved += 1
         waiter.slot.set_result(protocol)
 
-    def fail(self, error: TransportError) -> None:
-        """Fail all who wait, each with a copy: a traceback belongs to one task."""
-        while (waiter := self.first()) is not None:
-            del self.waiters[waiter]
+    def fail(self, error: TransportError, until: float = inf) -> None:
+        """Fail those who do not wait until then (seconds): all, without ``until``.
+
+        Each gets a copy of the error: a traceback belongs to one task.
+        """
+        for waiter in [each for each in self.waiters if each.patience < until or until == inf]:
+            self.refuse(waiter, error)
+
+    def refuse(self, waiter: Waiter, error: TransportError) -> None:
+        """Fail one who waits."""
+        del self.waiters[waiter]
+        if not waiter.slot.done():
             own = copy.copy(error)
             own.__cause__ = error.__cause__
             waiter.slot.set_exception(own)

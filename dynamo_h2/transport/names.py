@@ -1,0 +1,117 @@
+"""Asking for the addresses of a host: for each dial, and again while it is in use.
+
+Each dial asks anew; where there is no answer it makes do with the last one. Beside that a host that
+is in use is asked for every `dns_refresh` seconds, so that what has come is used and what has gone
+is left. Nothing of this runs by itself: a request that comes when it is time starts it, in a task
+of its own. A failed or empty answer changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from math import inf
+from typing import TYPE_CHECKING
+
+from dynamo_h2.transport.sockets import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynamo_h2.origin import Origin
+    from dynamo_h2.transport.addresses import Addresses
+    from dynamo_h2.transport.common import Common
+
+# Not all hosts that were used first at the same time are asked for at the same time.
+_JITTER = 0.1
+
+# The longest that an answer is waited for where a dial may take as long as it likes, in seconds.
+_PATIENCE = 30.0
+
+_logger = logging.getLogger("dynamo_h2")
+
+
+class Names:
+    """Asks for the addresses of one host.
+
+    Args:
+        common: What all hosts share.
+        origin: Whose addresses they are.
+        addresses: Where the answers go.
+        on_refreshed: Called after an answer that was not asked for by a dial.
+
+    Attributes:
+        refresh_at: When it is time to ask again, in monotonic seconds; infinite for never.
+    """
+
+    __slots__ = ("_addresses", "_common", "_on_refreshed", "_origin", "_task", "refresh_at")
+
+    def __init__(
+        self,
+        common: Common,
+        origin: Origin,
+        addresses: Addresses,
+        on_refreshed: Callable[[], None],
+    ) -> None:
+        self._common = common
+        self._origin = origin
+        self._addresses = addresses
+        self._on_refreshed = on_refreshed
+        self._task: asyncio.Task[None] | None = None
+        self.refresh_at = 0.0  # there was no answer yet
+        if origin.socket_path is not None or literal(origin.host, origin.port):
+            self.refresh_at = inf
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The question that is under way."""
+        return self._task
+
+    async def resolve(self, now: float) -> None:
+        """Ask for a dial.
+
+        Raises:
+            ConnectError: There is no address, and none is known from before.
+        """
+        try:
+            answer = await self._common.dialer.resolve(self._origin)
+        except Exception:
+            if not self._addresses.any_known:
+                raise
+            return
+        self._addresses.learn(answer)
+        if self.refresh_at == 0:
+            self._plan(now)
+
+    def refresh(self, now: float) -> None:
+        """Ask again, if it is time; the answer is seen to when it is there."""
+        if now >= self.refresh_at and self._task is None and self.refresh_at > 0:
+            self._plan(now)
+            self._task = self._common.loop.create_task(self._ask())
+            self._task.add_done_callback(self._asked)
+
+    def cancel(self) -> None:
+        """Ask no more."""
+        self.refresh_at = inf
+        if self._task is not None:
+            self._task.cancel()
+
+    def _plan(self, now: float) -> None:
+        period = self._common.config.dns_refresh
+        jitter = 1 + _JITTER * (2 * random.random() - 1)
+        self.refresh_at = inf if period is None else now + period * jitter
+
+    async def _ask(self) -> None:
+        async with asyncio.timeout(self._common.config.connect_timeout or _PATIENCE):
+            self._addresses.learn(await self._common.dialer.resolve(self._origin))
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._on_refreshed()
+        else:
+            _logger.debug("%s: its addresses stay as they are: %r", self._origin, error)
