@@ -22,7 +22,7 @@ from bench.drill.plot import draw
 from bench.drill.results import Result
 from bench.drill.run import Drill, run_drill
 from bench.drill.schedule import Plan, show
-from bench.drill.table import print_result
+from bench.drill.table import memory_over_time, print_result
 from bench.drill.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def conduct(arguments: argparse.Namespace, drill: Drill, folder: Path, console: 
         f"ended by {figures['outcomes']}, errors {figures['errors']}",
         highlight=False,
     )
+    console.print(f"resident MiB: {memory_over_time(result)}", highlight=False)
     path = arguments.out / f"{name_of(arguments)}.json"
     result.save(path)
     draw(result, path.with_suffix(".svg"))

@@ -40,6 +40,15 @@ def print_result(result: Result, console: Console) -> None:
             console.print(f"{check.title}: {example}", highlight=False, markup=False, style="red")
 
 
+def memory_over_time(result: Result, points: int = 10) -> str:
+    """Returns the resident memory at some moments, in MiB."""
+    memory = result.memory
+    places = {round(i * (len(memory) - 1) / (points - 1)) for i in range(points)} if memory else ()
+    return ", ".join(
+        f"{memory[i][1] / 2**20:.1f} after {memory[i][0]:.0f} s" for i in sorted(places)
+    )
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """Returns the cells of a kind of fault."""
     return (

@@ -7,7 +7,7 @@ was in flight then: what begins later has no excuse.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 WARM: Final = 1.0
 """Seconds at the beginning, in which connections are made, that do not count as calm."""
-FIRST: Final = ""
-"""The kind of the window that is no fault."""
 
 
 class Window(NamedTuple):
@@ -135,7 +133,13 @@ class Shares:
     kinds: dict[str, Share] = field(default_factory=lambda: defaultdict(Share))
     outside: Share = field(default_factory=Share)
     _usual: dict[tuple[int, str], list[float]] = field(default_factory=dict)
-    _place: list[int] = field(default_factory=list)
+    _begins: list[list[float]] = field(default_factory=list)
+    _longest: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._begins = [[window.begin for window in windows] for windows in self.windows]
+        lengths = [window.end - window.begin for each in self.windows for window in each]
+        self._longest = max(lengths, default=0.0)
 
     def learn(self, call: Call) -> None:
         """Takes a call of the calm time, before any is counted."""
@@ -150,12 +154,16 @@ class Shares:
             return
         number, total = self._usual.get((call.worker, call.kind), (0, 0.0))
         usual = total / number if number else 0.0
-        struck = {
-            window.kind
-            for window in self.windows[call.worker]
-            if window.begin <= call.end and call.begin <= window.end
-        }
+        struck = self._struck(call)
         for kind in struck:
             self.kinds[kind].add(call, usual)
         if not struck:
             self.outside.add(call, usual)
+
+    def _struck(self, call: Call) -> set[str]:
+        """Returns the kinds of faults whose windows a call touches."""
+        begins = self._begins[call.worker]
+        first = bisect_left(begins, call.begin - self._longest)
+        last = bisect_right(begins, call.end)
+        near = self.windows[call.worker][first:last]
+        return {window.kind for window in near if call.begin <= window.end}
