@@ -270,7 +270,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
         "DATA is queued as header and body",
         UPLOADED,
-        replaced(fast.FastEngine, "send_data", Engine.send_data),
+        replaced(fast.FastEngine, "send_body", Engine.send_body),
     ),
     Trick(
         "WINDOW_UPDATE is applied in place",

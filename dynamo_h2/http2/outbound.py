@@ -206,7 +206,7 @@ class Outbound(H2Connection):
     def send_request(
         self, head: RequestHead, fields: Sequence[Field], data: bytes | memoryview
     ) -> int:
-        """Send a request whose body fits one DATA frame and the windows of a new stream.
+        """Send a request whose body fits the windows of a new stream.
 
         Args:
             head: As for `open_stream`.
@@ -220,7 +220,7 @@ class Outbound(H2Connection):
             ProtocolError: As for `open_stream` and `send_data`.
         """
         stream_id = self.open_stream(head, fields, end_stream=False)
-        self.send_data(stream_id, data, end_stream=True)
+        self.send_body(stream_id, data, end_stream=True)
         return stream_id
 
     def _next_stream_id(self) -> int:
@@ -272,6 +272,23 @@ class Outbound(H2Connection):
         super().send_data(stream_id, data, end_stream, pad_length)
         self._forget_if_closed(stream)
 
+    def send_body(self, stream_id: int, data: bytes | memoryview, end_stream: bool = False) -> None:
+        """Send a piece of a body, in frames as long as the peer takes them.
+
+        Args:
+            stream_id: An open stream whose END_STREAM was not sent yet.
+            data: At most `send_window` bytes.
+            end_stream: Whether this is the end of the body.
+
+        Raises:
+            ProtocolError: The stream or the connection takes no data, or not as much.
+        """
+        view, limit = memoryview(data), self.max_outbound_frame_size
+        while len(view) > limit:
+            self.send_data(stream_id, view[:limit])
+            view = view[limit:]
+        self.send_data(stream_id, view, end_stream)
+
     def send_trailers(self, stream_id: int, fields: Sequence[Field]) -> None:
         """Send the trailer section, and with it END_STREAM; without fields, only END_STREAM.
 
@@ -283,7 +300,7 @@ class Outbound(H2Connection):
             ProtocolError: The stream or the connection takes no trailers.
         """
         if not fields:
-            self.send_data(stream_id, b"", end_stream=True)
+            self.send_body(stream_id, b"", end_stream=True)
             return
         self._send_fields(self._sending_stream(stream_id), list(fields), end_stream=True)
 

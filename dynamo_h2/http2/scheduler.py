@@ -35,8 +35,8 @@ class Sender(Protocol):
     urgency: int
     """0 for the most urgent to 7; it may not change while the sender stands in a ring."""
 
-    def take(self, limit: int, now: float) -> bytes | memoryview:
-        """Take up to ``limit`` bytes off the queue."""
+    def take(self, limit: int, frame: int, now: float) -> bytes | memoryview:
+        """Take up to ``limit`` bytes off the queue, of small chunks no more than one frame."""
 
 
 S = TypeVar("S", bound=Sender, contravariant=True)
@@ -54,7 +54,7 @@ class Outlet(Protocol[S]):
         """Bytes that the peer will take on one stream now, the connection's window included."""
 
     def send_body(self, sender: S, data: bytes | memoryview) -> None:
-        """Queue one DATA frame, with the end of the stream when ``sender`` has nothing more."""
+        """Queue bytes as DATA, with the end of the stream when ``sender`` has nothing more."""
 
 
 class Scheduler(Generic[R]):
@@ -126,7 +126,7 @@ class Scheduler(Generic[R]):
         room = min(self.quantum, outlet.send_window(sender.stream_id))
         sent = 0
         while sender.queued and sent < room:
-            data = sender.take(min(self.frame_limit, room - sent), now)
+            data = sender.take(room - sent, self.frame_limit, now)
             sent += len(data)
             outlet.send_body(sender, data)
         return sent

@@ -207,18 +207,18 @@ class SendHalf:
         self._chunks.append(memoryview(chunk))
         self.queued += len(chunk)
 
-    def take(self, limit: int, now: float) -> bytes | memoryview:
-        """Take up to ``limit`` bytes off the queue, small chunks joined into one."""
+    def take(self, limit: int, frame: int, now: float) -> bytes | memoryview:
+        """Take up to ``limit`` bytes off the queue, of small chunks no more than a ``frame``."""
         chunks = self._chunks
         first = chunks[0]
         self.progress_at = now
         if len(first) > limit:
             data: bytes | memoryview = first[:limit]
             chunks[0] = first[limit:]
-        elif len(chunks) == 1 or len(first) == limit:
+        elif len(chunks) == 1 or len(first) >= min(limit, frame):
             data = chunks.popleft()
         else:
-            data = self._joined(limit)
+            data = self._joined(min(limit, frame))
         self.queued -= len(data)
         if self.queued < self._room:
             self._wake()

@@ -131,7 +131,7 @@ class Uploads:
         if send.trailers:
             self._engine.send_trailers(stream.stream_id, send.trailers)
         else:
-            self._engine.send_data(stream.stream_id, b"", end_stream=True)
+            self._engine.send_body(stream.stream_id, b"", end_stream=True)
         self._on_sent(stream)
         return True
 
@@ -183,9 +183,9 @@ class Uploads:
         return self._engine.send_window(stream_id)
 
     def send_body(self, sender: SendHalf, data: bytes | memoryview) -> None:
-        """Queue one DATA frame, and the end of the stream with the last one."""
+        """Queue bytes of a body, and the end of the stream with the last of them."""
         last = sender.ended and not sender.queued
-        self._engine.send_data(sender.stream_id, data, end_stream=last and not sender.trailers)
+        self._engine.send_body(sender.stream_id, data, end_stream=last and not sender.trailers)
         if last:
             stream = self._streams[sender.stream_id]
             if sender.trailers:

@@ -32,6 +32,11 @@ HIGH_WATER = 262_144
 # How much one flush writes (bytes) before other work of the loop has its turn.
 FLUSH_LIMIT = 1_048_576
 
+# Some loops read on as long as a read fills their buffer, and hand out megabytes before anyone can
+# take them. After a read of this size (bytes) the others have their turn: what they free at once is
+# used again at once, where megabytes would go back to the system and be asked for anew.
+LARGE_READ = 131_072
+
 # A timer that fires this late (seconds) comes from a loop that was blocked or a machine that slept:
 # what the peer sent in the meantime is read before anyone is declared late or dead.
 LATE_TIMER = 0.05
@@ -74,6 +79,7 @@ class ClientProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = inf
         self._closing: asyncio.TimerHandle | None = None
+        self._turn: asyncio.Handle | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
         self.reserved = 0
         self.connection = Connection(
@@ -114,6 +120,8 @@ class ClientProtocol(asyncio.Protocol):
         connection = self.connection
         self._counters.bytes_received += len(data)
         connection.receive(data, monotonic())
+        if len(data) >= LARGE_READ:
+            self._take_turns()
         if connection.has_output:
             if self._paused and connection.queued_control > MAX_QUEUED_CONTROL // 2:
                 self._pause_reading()
@@ -130,10 +138,10 @@ class ClientProtocol(asyncio.Protocol):
         """Let every stream know, and stop the timers."""
         self.connection.lost(exc, monotonic())
         self._transport = None
-        for handle in (self._flush_handle, self._timer, self._closing):
+        for handle in (self._flush_handle, self._timer, self._closing, self._turn):
             if handle is not None:
                 handle.cancel()
-        self._flush_handle = self._timer = self._closing = None
+        self._flush_handle = self._timer = self._closing = self._turn = None
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -203,6 +211,19 @@ class ClientProtocol(asyncio.Protocol):
         # Also when nothing is left to write: TLS waits for the peer's close_notify.
         self._closing = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
         transport.close()
+
+    def _take_turns(self) -> None:
+        """Read on in the next turn of the loop, when those who wait for this have taken it."""
+        transport = self._transport
+        if self._turn is None and self._reading and transport is not None:
+            if not transport.is_closing():
+                transport.pause_reading()
+            self._turn = self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _pause_reading(self) -> None:
         if self._reading and self._transport is not None and not self._transport.is_closing():

@@ -46,6 +46,7 @@ from tests.differential.steps import (
     Receive,
     Request,
     Reset,
+    SendBody,
     SendData,
     SendTrailers,
     Step,
@@ -91,7 +92,7 @@ def explore_beside(seed: int, number: int) -> str | None:
 def _is_refused(step: Step, engine: Engine) -> bool:
     """Whether it is known what will come of a step: a correction, and the same one every time."""
     match step:
-        case SendData(stream) | SendTrailers(stream):
+        case SendBody(stream) | SendData(stream) | SendTrailers(stream):
             live = engine._stream(stream)
             return live is None or not live.may_send
         case Reset(stream) | Grant(stream):
@@ -282,6 +283,17 @@ def _whole_frames(data: bytes) -> list[bytes]:
     return frames
 
 
+def _send_pieces(
+    bare: H2Connection, stream: int, data: bytes | memoryview, end_stream: bool
+) -> None:
+    """Cut a body into frames, which h2 leaves to its user."""
+    limit = bare.max_outbound_frame_size
+    while len(data) > limit:
+        bare.send_data(stream, data[:limit])
+        data = data[limit:]
+    bare.send_data(stream, data, end_stream)
+
+
 def _do(bare: H2Connection, step: Call) -> None:
     """Make a call of bare h2."""
     match step:
@@ -291,7 +303,9 @@ def _do(bare: H2Connection, step: Call) -> None:
         case Request(head, fields, size, view):
             stream = bare.get_next_available_stream_id()
             bare.send_headers(stream, [*HEADS[head].fields, *FIELDS[fields]])
-            bare.send_data(stream, body(size, view), end_stream=True)
+            _send_pieces(bare, stream, body(size, view), end_stream=True)
+        case SendBody(stream, size, end_stream, view):
+            _send_pieces(bare, stream, body(size, view), end_stream)
         case SendData(stream, size, end_stream, pad, view):
             bare.send_data(stream, body(size, view), end_stream, pad)
         case SendTrailers(stream, 0):
@@ -308,7 +322,7 @@ def _do(bare: H2Connection, step: Call) -> None:
             bare.update_settings({SettingCodes(code): value for code, value in pairs})
 
 
-_COMPARED: Final = (Open, Request, SendData, SendTrailers, Reset, Grant, Ping, Change)
+_COMPARED: Final = (Open, Request, SendBody, SendData, SendTrailers, Reset, Grant, Ping, Change)
 
 
 def _plain(call: Event) -> Event:

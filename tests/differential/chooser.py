@@ -30,6 +30,7 @@ from tests.differential.steps import (
     Remember,
     Request,
     Reset,
+    SendBody,
     SendData,
     SendTrailers,
     Step,
@@ -206,9 +207,11 @@ class Chooser:
 
     def _send_data(self) -> Call:
         random = self._random
-        pad = random.choice((0, 3, 255)) if random.random() < 0.04 else None
-        end_stream = random.random() < 0.4
-        return SendData(self._stream(), self._size(), end_stream, pad, random.random() < 0.3)
+        stream, size = self._stream(), self._size()
+        end_stream, view = random.random() < 0.4, random.random() < 0.3
+        if random.random() < 0.9:
+            return SendBody(stream, size, end_stream, view)
+        return SendData(stream, size, end_stream, random.choice((None, 0, 3, 255)), view)
 
     def _inside(self, stream: int) -> Step:
         """What concerns the stream of the frame that the input stands in."""
@@ -218,7 +221,7 @@ class Chooser:
             case 1:
                 return Forget(stream)
             case 2:
-                return SendData(stream, 0, end_stream=True, pad=None, view=False)
+                return SendBody(stream, 0, end_stream=True, view=False)
             case _:
                 return Receive(b"")
 
@@ -264,6 +267,7 @@ class Chooser:
             cuts = tuple(range(1, len(data)))
         elif self._cutting == "few":
             cuts = tuple(sorted(self._place(data) for _ in range(3)))
+            cuts += cuts[: random.random() < 0.2]
         return Receive(data, cuts, random.random() < 0.2)
 
     def _place(self, data: bytes) -> int:

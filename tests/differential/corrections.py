@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from h2.stream import StreamClosedBy, StreamState
 
-from tests.differential.steps import Call, Change, Grant, Reset, SendData, SendTrailers
+from tests.differential.steps import Call, Change, Grant, Reset, SendBody, SendData, SendTrailers
 from tests.differential.watcher import Event
 from tests.http2 import frame_factory as ff
 
@@ -368,7 +368,7 @@ CORRECTIONS: Final[Mapping[str, Callable[[Case], bool]]] = {
 def _refused(step: Call, bare: Outcome, ours: Outcome) -> bool:
     """A stream that takes nothing more says so, with one code, and stays as it is."""
     return (
-        isinstance(step, SendData | SendTrailers)
+        isinstance(step, SendBody | SendData | SendTrailers)
         and bare.error is not None
         and ours == Outcome([], ff.STREAM_CLOSED, [])
     )

@@ -29,6 +29,7 @@ __all__ = [
     "Remember",
     "Request",
     "Reset",
+    "SendBody",
     "SendData",
     "SendTrailers",
     "Sequence",
@@ -74,6 +75,16 @@ class SendData(NamedTuple):
     def run(self, engine: Engine) -> None:
         data = body(self.size, self.view)
         engine.send_data(self.stream, data, self.end_stream, self.pad)
+
+
+class SendBody(NamedTuple):
+    stream: int
+    size: int
+    end_stream: bool
+    view: bool
+
+    def run(self, engine: Engine) -> None:
+        engine.send_body(self.stream, body(self.size, self.view), self.end_stream)
 
 
 class SendTrailers(NamedTuple):
@@ -185,6 +196,7 @@ class Remember(NamedTuple):
 Call: TypeAlias = (
     Open
     | Request
+    | SendBody
     | SendData
     | SendTrailers
     | Reset
@@ -213,7 +225,7 @@ class Receive(NamedTuple):
 
     Args:
         data: Any number of frames, the last of them perhaps not whole.
-        cuts: Where the reads end in them; empty for one read.
+        cuts: Where the reads end in them; empty for one read. Two at one place make an empty read.
         view: Whether they come as a memoryview.
     """
 
@@ -226,7 +238,7 @@ class Receive(NamedTuple):
             yield self.data
             return
         size = len(self.data)
-        marks = sorted({0, size, *[min(cut, size) for cut in self.cuts]})
+        marks = [0, *sorted([min(cut, size) for cut in self.cuts]), size]
         for start, end in itertools.pairwise(marks):
             yield self.data[start:end]
 
@@ -244,7 +256,7 @@ class Sequence(NamedTuple):
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
     for kind in (
-        *(Open, Request, SendData, SendTrailers, Reset, Forget, Grant),
+        *(Open, Request, SendBody, SendData, SendTrailers, Reset, Forget, Grant),
         *(Ping, GoAway, Change, End, Exhaust, Burst, Narrow, Remember, Arm, Receive),
     )
 }

@@ -22,6 +22,7 @@ from tests.differential.steps import (
     Receive,
     Request,
     Reset,
+    SendBody,
     SendData,
     SendTrailers,
 )
@@ -82,6 +83,10 @@ class TwoEngines(RuleBasedStateMachine):
     )
     def send_data(self, stream: int, size: int, end_stream: bool, pad: int | None) -> None:
         self.pair.run(SendData(stream, size, end_stream, pad, view=False))
+
+    @rule(stream=streams, size=sizes, end_stream=st.booleans(), view=st.booleans())
+    def send_body(self, stream: int, size: int, end_stream: bool, view: bool) -> None:
+        self.pair.run(SendBody(stream, size, end_stream, view))
 
     @rule(stream=streams, fields=numbers(TRAILERS))
     def send_trailers(self, stream: int, fields: int) -> None:

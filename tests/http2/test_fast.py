@@ -54,7 +54,7 @@ def detours(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(Engine, name, watched)
 
-    for name in ("receive", "open_stream", "send_request", "send_data"):
+    for name in ("receive", "open_stream", "send_request", "send_body"):
         watch(name)
     return calls
 
@@ -69,7 +69,7 @@ def test_a_request_and_a_response_that_are_plain_take_no_detour(detours: list[st
     rig.engine.send_request(request("POST"), (), b"body")
     rig.engine.open_stream(request(), (), end_stream=True)
     rig.engine.open_stream(request(), (), end_stream=False)
-    rig.engine.send_data(7, b"body", end_stream=True)
+    rig.engine.send_body(7, b"body", end_stream=True)
     rig.feed(
         *(headers(3, OK), data(3, b"1"), data(3, b"2", end_stream=True)),
         *(headers(5, OK, end_stream=True), window_update(0, 1), window_update(7, 1)),

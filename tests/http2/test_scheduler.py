@@ -26,8 +26,8 @@ class Upload:
     window: int = PLENTY
     urgency: int = 3
 
-    def take(self, limit: int, now: float) -> bytes:
-        size = min(limit, self.queued)
+    def take(self, limit: int, frame: int, now: float) -> bytes:
+        size = min(limit, frame, self.queued)
         assert size > 0
         self.queued -= size
         return bytes(size)

@@ -37,7 +37,7 @@ def taken(send: SendHalf, limit: int = 100) -> list[bytes]:
     """All that is queued, in pieces of at most ``limit`` bytes."""
     pieces = []
     while send.queued:
-        piece = send.take(limit, NOW)
+        piece = send.take(limit, limit, NOW)
         assert 0 < len(piece) <= limit
         pieces.append(bytes(piece))
     return pieces
@@ -69,6 +69,16 @@ def test_small_chunks_are_joined() -> None:
     assert b"".join(pieces) == b"".join(bytes([number]) * 7 for number in range(30))
 
 
+def test_large_chunks_go_out_whole_and_small_ones_joined_to_a_frame() -> None:
+    send = send_half()
+    for size in (250, 30, 30, 30, 30, 100, 90):
+        send.feed(bytes(size), NOW)
+    sizes = []
+    while send.queued:
+        sizes.append(len(send.take(200, 100, NOW)))
+    assert sizes == [200, 80, 90, 100, 90]
+
+
 def test_a_chunk_that_does_not_fit_is_not_cut_to_fill_a_piece() -> None:
     send = send_half()
     for size in (60, 60, 100, 30):
@@ -86,10 +96,10 @@ def test_bytes_come_out_as_they_went_in(chunks: list[bytes], limits: list[int]) 
     for chunk in chunks:
         send.feed(memoryview(chunk), NOW)
         limit = limits[step % len(limits)]
-        out += send.take(limit, NOW)
+        out += send.take(limit, limit, NOW)
         step += 1
     while send.queued:
-        out += send.take(limits[step % len(limits)], NOW)
+        out += send.take(limits[step % len(limits)], limits[step % len(limits)], NOW)
         step += 1
     assert out == b"".join(chunks)
     assert send.queued == 0
@@ -99,8 +109,8 @@ def test_a_body_that_may_change_is_copied_when_it_is_taken() -> None:
     body = bytearray(b"a" * 150)
     send = send_half(mutable=True)
     send.feed(memoryview(body), NOW)
-    first = send.take(100, NOW)
-    second = send.take(100, NOW)
+    first = send.take(100, 100, NOW)
+    second = send.take(100, 100, NOW)
     body[:] = b"b" * 150
     assert (first, second) == (b"a" * 100, b"a" * 50)
     body += b"no view of it is left, or this would fail"
@@ -114,7 +124,7 @@ def test_a_body_that_stays_is_not_copied(others: int) -> None:
     for _ in range(others):
         send.feed(bytes(100), NOW)
     for _ in range(3):
-        piece = send.take(100, NOW)
+        piece = send.take(100, 100, NOW)
         assert isinstance(piece, memoryview)
         assert (len(piece), piece.obj is body) == (100, True)
 
@@ -140,7 +150,7 @@ def test_it_is_full_when_as_much_is_queued_as_there_is_room() -> None:
     assert not send.full()
     send.feed(b"x", NOW)
     assert send.full()
-    send.take(1, NOW)
+    send.take(1, 1, NOW)
     assert not send.full()
 
 
@@ -148,18 +158,18 @@ def test_a_producer_goes_on_when_there_is_room_again() -> None:
     send = send_half()
     send.feed(bytes(ROOM + 150), NOW)
     signal = signal_of(send)
-    send.take(150, NOW)
+    send.take(150, 150, NOW)
     assert not signal.done()
-    send.take(1, NOW)
+    send.take(1, 1, NOW)
     assert signal.done()
-    send.take(1, NOW)
+    send.take(1, 1, NOW)
 
 
 def test_a_producer_that_was_cancelled_is_left_alone() -> None:
     send = send_half()
     send.feed(bytes(ROOM), NOW)
     signal_of(send).cancel()
-    send.take(10, NOW)
+    send.take(10, 10, NOW)
     assert send.queued == ROOM - 10
 
 
@@ -180,9 +190,9 @@ def test_it_is_finished_when_all_is_out_and_no_more_comes() -> None:
     send.feed(b"12345", NOW)
     send.ended = True
     assert not send.finished
-    send.take(3, NOW)
+    send.take(3, 3, NOW)
     assert not send.finished
-    send.take(3, NOW)
+    send.take(3, 3, NOW)
     assert send.finished
 
 
@@ -192,9 +202,9 @@ def test_progress_is_the_last_piece_or_the_first_chunk_after_an_empty_queue() ->
     assert send.progress_at == NOW + 1
     send.feed(bytes(10), NOW + 2)
     assert send.progress_at == NOW + 1
-    send.take(15, NOW + 3)
+    send.take(15, 15, NOW + 3)
     assert send.progress_at == NOW + 3
-    send.take(15, NOW + 4)
+    send.take(15, 15, NOW + 4)
     send.feed(bytes(10), NOW + 9)
     assert send.progress_at == NOW + 9
 
@@ -463,10 +473,10 @@ def test_a_reader_that_was_cancelled_does_not_wait() -> None:
 def test_writing_is_limited_while_bytes_are_queued() -> None:
     one, send = uploading(write_timeout=3)
     assert one.due() == NOW + 3
-    send.take(5, NOW + 2)
+    send.take(5, 5, NOW + 2)
     assert one.overdue(NOW + 3) is None
     assert one.overdue(NOW + 5) is Expired.WRITE
-    send.take(5, NOW + 4)
+    send.take(5, 5, NOW + 4)
     assert one.due() == inf  # it is the producer's turn
     assert one.overdue(NOW + 100) is None
 
@@ -474,7 +484,7 @@ def test_writing_is_limited_while_bytes_are_queued() -> None:
 def test_a_body_that_is_out_has_no_limit() -> None:
     one, send = uploading(write_timeout=3)
     send.ended = True
-    send.take(10, NOW)
+    send.take(10, 10, NOW)
     assert not one.uploading
     assert one.due() == inf
 
@@ -487,7 +497,7 @@ def test_after_the_response_the_peer_has_a_moment_to_take_more() -> None:
         assert one.due() == NOW + grace
         assert one.overdue(NOW + grace - 0.1) is None
         assert one.overdue(NOW + grace) is Expired.UPLOAD
-        send.take(5, NOW + 0.3)
+        send.take(5, 5, NOW + 0.3)
         assert one.due() == NOW + 0.3 + grace
 
 
@@ -495,7 +505,7 @@ def test_the_deadline_of_a_complete_response_only_ends_the_upload() -> None:
     one, send = uploading(deadline=NOW + 5)
     one.feed_head(200, [], NOW)
     one.feed_end()
-    send.take(10, NOW)
+    send.take(10, 10, NOW)
     assert one.due() == NOW + 5
     assert one.overdue(NOW + 5) is Expired.UPLOAD
 
