@@ -7,11 +7,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dynamo_h2 import HttpRequestClient, Response, StreamReset
+from dynamo_h2 import (
+    HttpRequestClient,
+    RemoteProtocolError,
+    RequestTimeout,
+    Response,
+    StreamReset,
+)
 from tests.hostile.stage import (
     GOOD,
     Stage,
     expect_unharmed,
+    get,
+    opening,
     post,
     upload,
     uploading,
@@ -21,8 +29,11 @@ from tests.http2.frame_factory import (
     CANCEL,
     DATA,
     ENHANCE_YOUR_CALM,
+    HEADERS,
+    MAX_STREAMS,
     NO_ERROR,
     OK,
+    PING,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
 )
@@ -271,3 +282,83 @@ async def test_a_hundred_resets_harm_nobody_else(stage: Stage) -> None:
     outcome = await stage.attack(attack, call=call)
     assert (outcome.result, outcome.resets) == (100, [])
     expect_unharmed(outcome)
+
+
+# Resets of ours, which are not free
+
+
+async def test_a_peer_that_makes_us_reset_again_and_again_is_left(stage: Stage) -> None:
+    """Each malformed response costs a RST_STREAM; the connection drains before they are many."""
+
+    async def script(peer: Connection) -> None:
+        await peer.handshake()
+        while True:
+            request = await peer.recv_request()
+            peer.headers(request.stream_id, [(b":status", b"none")])
+
+    async def call(client: HttpRequestClient, url: str) -> int:
+        results: list[object] = []
+        while client.stats().connections_opened < 2:
+            results += await asyncio.gather(get(client, url), return_exceptions=True)
+        assert isinstance(results.pop(), Response)
+        for error in results:
+            assert isinstance(error, RemoteProtocolError)
+            assert (error.code, error.processed) == (PROTOCOL_ERROR, None)
+        return len(results)
+
+    outcome = await stage.play(script, call, max_resets=50)
+    assert isinstance(outcome.result, int)
+    assert outcome.result >= 50
+    assert len(outcome.resets) == outcome.result
+    assert (outcome.goaways, outcome.connections) == ([NO_ERROR], 2)
+
+
+async def test_a_peer_that_falls_silent_gets_no_more_requests_than_it_takes(stage: Stage) -> None:
+    """They time out, but their slots stay taken: nobody knows whether the peer is there."""
+
+    async def script(peer: Connection) -> None:
+        peer.respond(await opening(peer, (MAX_STREAMS, 10)))
+        peer.freeze()
+        await gone.wait()
+        peer.thaw()
+
+    gone = asyncio.Event()
+
+    async def call(client: HttpRequestClient, url: str) -> int:
+        await get(client, url)
+        for _ in range(5):
+            calls = (client.request("GET", url, timeout=0.02) for _ in range(10))
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in errors} == {RequestTimeout}
+        sent = client.stats().requests_sent
+        gone.set()
+        return sent
+
+    outcome = await stage.play(script, call, max_connections_per_host=1)
+    assert outcome.result == 1 + 10
+
+
+async def test_a_peer_that_answers_nothing_but_ping_goes_on_being_asked(stage: Stage) -> None:
+    """A PING is answered: it is there, and whoever gives up makes room for the next."""
+
+    async def script(peer: Connection) -> None:
+        peer.respond(await opening(peer, (MAX_STREAMS, 10)))
+        while True:
+            frame = await peer.recv_frame()
+            if frame.kind == PING and not frame.ack:
+                peer.ping(frame.payload, ack=True)
+            elif frame.kind == HEADERS and (b":path", b"/good") in (frame.fields or ()):
+                peer.respond(frame.stream_id, GOOD)
+
+    async def call(client: HttpRequestClient, url: str) -> int:
+        await get(client, url)
+        for _ in range(10):
+            calls = (client.request("GET", url, timeout=0.05) for _ in range(10))
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in errors} == {RequestTimeout}
+        return client.stats().requests_sent
+
+    outcome = await stage.play(script, call, max_connections_per_host=1)
+    assert outcome.result == 101
+    assert 10 <= len(outcome.first.log(PING)) <= 20
+    outcome.lives()
