@@ -23,12 +23,14 @@ from dynamo_h2.http2.frames import (
     pack_settings,
     pack_window_update,
 )
+from dynamo_h2.transport.sockets import Address
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from dynamo_h2.origin import Origin
+    from dynamo_h2.transport.connect import DialReport
 
     P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -39,6 +41,7 @@ READ: Final = 262_144  # bytes of a read, where a whole body is sent: as many as
 
 SMALL: Final = 4_096  # bytes of a body for which no credit is given back
 
+_HERE: Final = Address(0, ("127.0.0.1", 8000))
 _INITIAL_WINDOW: Final = 0x4
 _WINDOW: Final = 2**30
 _STREAMS: Final = 4_096
@@ -154,11 +157,22 @@ class Loopback:
         self._tokens = tokens
         self.transports: list[LoopbackTransport] = []
 
+    async def resolve(self, _origin: Origin) -> list[Address]:
+        """Knows the only place there is."""
+        return [_HERE]
+
     async def dial(
-        self, _origin: Origin, factory: Callable[[], P], *, server_hostname: str | None = None
+        self,
+        _origin: Origin,
+        factory: Callable[[], P],
+        *,
+        server_hostname: str | None,
+        addresses: Sequence[Address],
+        report: DialReport,
     ) -> P:
         """Makes a connection that leads nowhere."""
         assert server_hostname is None
+        (report.winner,) = addresses
         protocol = factory()
         transport = LoopbackTransport(protocol, tokens=self._tokens)
         self.transports.append(transport)
