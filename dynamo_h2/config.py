@@ -95,6 +95,13 @@ class Http2Config:
         "The most that a window grows to; one that is larger from the start stays as it is",
         low=65_535,
     )
+    memory_budget: int = whole(
+        268_435_456,
+        "DYN_HTTP2_MEMORY_BUDGET",
+        "bytes",
+        "What peers may send before it is read, over all connections of a client together",
+        low=1_048_576,
+    )
     pool_max_idle_per_host: int = whole(
         100,
         "DYN_HTTP2_POOL_MAX_IDLE_PER_HOST",

@@ -29,6 +29,7 @@ DEFAULTS: dict[str, object] = {
     "initial_connection_window": None,
     "adaptive_window": True,
     "max_window": 67_108_864,
+    "memory_budget": 268_435_456,
     "pool_max_idle_per_host": 100,
     "pool_idle_timeout": 90.0,
     "max_connections_per_host": None,
@@ -53,7 +54,8 @@ DEFAULTS: dict[str, object] = {
 }
 
 RANGES = {
-    "max_window": (65_535, 2**31 - 1),
+    "max_window": (65_535, BIGGEST),
+    "memory_budget": (1_048_576, BIGGEST),
     "max_frame_size": (16_384, 16_777_215),
     "max_concurrent_streams": (1, BIGGEST),
     "initial_stream_window": (1, BIGGEST),

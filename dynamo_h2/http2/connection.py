@@ -23,6 +23,7 @@ from dynamo_h2.http2.flood import MAX_INFORMATIONAL, FloodGuard, Idle
 from dynamo_h2.http2.flow import GRANT_FRACTION
 from dynamo_h2.http2.frames import FrameType
 from dynamo_h2.http2.keepalive import KeepAlive, Verdict
+from dynamo_h2.http2.memory import MemoryBudget
 from dynamo_h2.http2.resets import Resets
 from dynamo_h2.http2.stream import Expired, Request, Stream
 from dynamo_h2.http2.uploads import Uploads
@@ -78,6 +79,7 @@ class Connection:
         make_future: Makes a future, only when somebody waits.
         jitter: A number in 0…1, drawn once for this connection.
         now: The present, in seconds of a monotonic clock.
+        memory: What all connections of a client may hold; None gives this one a budget of its own.
 
     Attributes:
         streams: Those that are open, by their identifiers.
@@ -97,6 +99,7 @@ class Connection:
         make_future: Callable[[], Future],
         jitter: float,
         now: float,
+        memory: MemoryBudget | None = None,
     ) -> None:
         self.origin = origin
         self.streams: dict[int, Stream] = {}
@@ -139,7 +142,13 @@ class Connection:
         )
         self._window = self._engine.connection_receive_window
         self._credit = Credit(
-            self._engine, self.streams, self._keep_alive, config, self._changed, now
+            self._engine,
+            self.streams,
+            self._keep_alive,
+            config,
+            memory or MemoryBudget(config.memory_budget),
+            self._changed,
+            now,
         )
 
     # Opening and closing.
@@ -148,6 +157,7 @@ class Connection:
         """Queue the preface; the peer's SETTINGS have to arrive by ``settings_due`` (seconds)."""
         self.now = self._started_at = now
         self._settings_due = settings_due
+        self._credit.start()
         self._engine.initiate()
         self._changed()
 
@@ -197,11 +207,13 @@ class Connection:
         alone = not self.streams
         if alone:
             self._begin_work(now)
+        if self._credit.watched:
+            self._credit.opening(now)
         try:
             stream_id, sent = self._uploads.open(request)
         except ProtocolError as error:
             raise LocalProtocolError(str(error), origin=self.origin, processed=False) from error
-        written = alone and sent
+        written = alone and sent and not self._credit.watched
         if written:
             # Before it is kept account of: the peer is at work meanwhile.
             self._flush()
@@ -246,6 +258,8 @@ class Connection:
     def wait_until(self, stream: Stream, now: float) -> None:
         """See to it that a stream's time limits are watched: somebody waits for it."""
         self.now = now
+        if self._credit.watched:
+            self._credit.wanted(stream)
         tick = stream.tick
         if tick and (
             not stream.status or tick / TICKS_PER_SECOND <= now + stream.request.read_timeout
@@ -450,16 +464,19 @@ class Connection:
         """A piece of a body."""
         if self._keep_alive.asked:
             self._answered()
+        stream = self.streams.get(stream_id)
+        size = len(data)
+        if size and stream is not None:
+            stream.feed_data(data, self.now)
+        # Now that it is counted as unread: what is granted for it is credit once more.
         window = self._window
         window.owed += flow_length
         if window.owed * GRANT_FRACTION >= window.max_window_size:
             self._credit.returned(self.now)
-        stream = self.streams.get(stream_id)
         if stream is None:
             return
-        size, limit = len(data), stream.limit
+        limit = stream.limit
         if size:
-            stream.feed_data(data, self.now)
             if limit is None:
                 flow_length -= size  # owed when it is read
             elif stream.unread > limit:
@@ -614,6 +631,7 @@ class Connection:
     def _close_when_drained(self) -> None:
         if self.draining and not self.streams and not self.closed:
             self.closed = True
+            self._credit.close()
             self._engine.goaway(ErrorCodes.NO_ERROR)
             self._on_output()
             self._on_state(State.CLOSED)
@@ -742,4 +760,5 @@ class Connection:
             error.__cause__ = cause
             stream.fail(error)
             self._finish(stream)
+        self._credit.close()
         self._on_output()

@@ -8,11 +8,19 @@ The rules:
    the connection's the larger of that and of the configured one, or less while it is squeezed.
    Without, both stay as they were configured.
 3. The connection's window grows by WINDOW_UPDATE. Streams grow by SETTINGS_INITIAL_WINDOW_SIZE,
-   which moves all of them at once, new ones too; one SETTINGS is in flight. Only what it will not
-   bring is granted to a stream by a WINDOW_UPDATE of its own, when it is granted something anyway.
+   which moves all of them at once, new ones too; one SETTINGS is in flight. What it has not brought
+   to a stream from which credit was withheld comes with that stream's next WINDOW_UPDATE.
 4. Windows shrink by withholding credit. The setting follows when no stream is open.
 5. A sample's PING goes out with what is granted: only after new DATA, and in the same write. It is
    the keep-alive's PING too, so that there is one in flight.
+6. What the peer may send is leased from the client's `MemoryBudget`. A connection that gets no
+   larger lease comes under *pressure*: it takes back what it has granted, by an
+   INITIAL_WINDOW_SIZE of 0, and grants nothing until the ACK.
+7. From then on each stream that is being read (its reader waits, or has just taken bytes, or it is
+   collected, or new) gets a small window of its own. So no stalled stream can use up the window of
+   the connection, and one that is read goes on whatever the others do. When the budget has nothing
+   left for it, it asks again every `RETRY` seconds.
+8. When the connection holds little, and the budget has room for its whole window, all is as before.
 """
 
 from __future__ import annotations
@@ -24,6 +32,7 @@ from h2.settings import SettingCodes
 
 from dynamo_h2.http2.bdp import BdpEstimator
 from dynamo_h2.http2.flow import GRANT_FRACTION
+from dynamo_h2.http2.memory import CHUNK, LEAST_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +41,11 @@ if TYPE_CHECKING:
     from dynamo_h2.http2.engine import Engine
     from dynamo_h2.http2.flow import ReceiveWindow
     from dynamo_h2.http2.keepalive import KeepAlive
+    from dynamo_h2.http2.memory import MemoryBudget
     from dynamo_h2.http2.stream import ReceiveHalf, Stream
+
+# Under pressure, seconds between two looks at what the budget has.
+RETRY = 0.05
 
 
 class Credit:
@@ -43,6 +56,7 @@ class Credit:
         streams: The connection's, by their identifiers.
         keep_alive: Whose PING is shared.
         config: The sizes that the windows begin with.
+        memory: What all connections of the client may hold.
         on_change: Called when there is something to send, or an earlier timer.
         now: The present, in seconds.
 
@@ -53,6 +67,9 @@ class Credit:
         due: Whether to ask ``wants_ping`` before the next write.
         timer_at: When to call ``tick``, in seconds.
         behind: Whether the peer's idea of a new stream's window is not what it should be.
+        watched: Whether new streams and readers that wait are to be told of.
+        pressed: Whether memory is short.
+        lease: What the budget has room for, in bytes.
     """
 
     __slots__ = (
@@ -63,16 +80,21 @@ class Credit:
         "_connection_target",
         "_engine",
         "_keep_alive",
+        "_memory",
         "_on_change",
         "_streams",
         "_target",
         "_window",
         "behind",
         "buffered",
+        "closed",
         "due",
+        "lease",
+        "pressed",
         "round_until",
         "timer_at",
         "unread",
+        "watched",
     )
 
     def __init__(
@@ -81,6 +103,7 @@ class Credit:
         streams: dict[int, Stream],
         keep_alive: KeepAlive,
         config: Http2Config,
+        memory: MemoryBudget,
         on_change: Callable[[], None],
         now: float,
     ) -> None:
@@ -90,6 +113,9 @@ class Credit:
         self.due = False
         self.timer_at = inf
         self.behind = False
+        self.lease = 0
+        self.pressed = self.watched = self.closed = False
+        self._memory = memory
         self._engine = engine
         self._streams = streams
         self._keep_alive = keep_alive
@@ -105,15 +131,39 @@ class Credit:
                 initial=config.stream_window, ceiling=config.max_window, now=now
             )
 
+    def start(self) -> None:
+        """Choose the windows of the first flight, by what there is room for."""
+        wanted = self._window.max_window_size
+        room = self._memory.join(self, max(wanted, LEAST_WINDOW))
+        self._window.max_window_size = min(wanted, room)
+        if not room:
+            self._engine.begin_with_stream_window(0)
+            self._announced = 0
+            self.press()
+
+    def close(self) -> None:
+        """Nothing comes any more; what lies here may still be read."""
+        self.closed = self.pressed = True
+        self._memory.leave(self)
+
     # Credit that returns.
 
     def returned(self, now: float) -> None:
         """Grant what is owed on the connection, a quarter of its window."""
         window = self._window
+        if self.pressed:
+            self._returned_under_pressure()
+            return
+        need = window.max_window_size + self.held
+        if need > self.lease and not self._memory.lease(self, need):
+            self._memory.press(self)
+            return
         self._came += window.owed
         increment = window.due(self._connection_target)
         if increment:
             rose = self._tell(now, 0, window, increment)
+            if window.max_window_size < self._connection_target:
+                increment += self._grow(self._connection_target)
             self._engine.grant(0, increment)
             if rose:
                 self._follow()
@@ -121,6 +171,22 @@ class Credit:
             self.due = True
             if not increment:
                 self._on_change()  # the window is being squeezed, and a PING waits for that
+
+    def _returned_under_pressure(self) -> None:
+        """Grant what is owed on the connection as far as memory allows; nothing before the ACK."""
+        window, memory = self._window, self._memory
+        if not self._rationed:
+            return
+        increment = window.owed
+        if not memory.lease(self, self.reckon() + increment, reserve=True):
+            increment = min(increment, memory.ration(self))
+            if not memory.lease(self, self.reckon() + increment, reserve=True):
+                return
+        if increment:
+            self._came += increment
+            window.owed -= increment
+            self._engine.grant(0, increment)
+            self._on_change()
 
     def stream_returned(self, stream: ReceiveHalf) -> None:
         """Grant what is owed to a stream, when it is a quarter of its window."""
@@ -131,19 +197,18 @@ class Credit:
             or stream.error is not None
         ):
             return
-        target = self._target - self._under_way
-        increment = window.due(target)
-        rose = False
+        if self.pressed:
+            self.wanted(stream)
+            return
+        stream_id = cast("Stream", stream).stream_id
+        increment = window.due(self._target - self._under_way)
         if increment:
-            now, stream_id = self._keep_alive.last_received, cast("Stream", stream).stream_id
-            rose = self._tell(now, stream_id, window, increment)
             self.due = self._bdp is not None
-        if rose:
-            self._follow()
-            target = self._target - self._under_way
-        increment += window.grow(target)
+            if self._tell(self._keep_alive.last_received, stream_id, window, increment):
+                self._follow()
+        increment += window.grow(min(self._target, self._announced) - self._under_way)
         if increment:
-            self._engine.grant(cast("Stream", stream).stream_id, increment)
+            self._engine.grant(stream_id, increment)
             self._on_change()
 
     @property
@@ -154,7 +219,7 @@ class Credit:
     def _tell(self, now: float, stream_id: int, window: ReceiveWindow, increment: int) -> bool:
         """Tell the estimator of a grant; true when the windows are to grow."""
         bdp = self._bdp
-        if bdp is None:
+        if bdp is None or self.pressed:
             return False
         under_way = self._under_way if stream_id else 0
         bdp.total = self._came + self._window.owed
@@ -178,8 +243,10 @@ class Credit:
         self.round_until = bdp.round_until
 
     def wants_ping(self, now: float) -> bool:
-        """Whether a PING is to go with what is being written."""
+        """Whether a PING is to go with what is being written; looks at new streams, too."""
         self.due = False
+        if self._rationed:
+            self._feed_all()
         bdp, keep_alive = self._bdp, self._keep_alive
         if bdp is None or keep_alive.waiting or keep_alive.paused:
             return False
@@ -215,15 +282,29 @@ class Credit:
             self.round_until = bdp.round_until
         if self.behind:
             self.announce()
+        if self._rationed:
+            self._feed_all()
+        elif not self.pressed:
+            for stream in self._streams.values():
+                self.stream_returned(stream)  # what was owed while nothing could be granted
 
     def tick(self, now: float) -> None:
-        """Give back what is not needed any more."""
+        """Give back what is not needed any more, and look whether there is more memory now."""
         bdp = self._bdp
-        assert bdp is not None
-        bdp.total = self._came + self._window.owed
-        if bdp.tick(now):
-            self._follow()
-        self.timer_at = bdp.next_timer()
+        if bdp is not None:
+            bdp.total = self._came + self._window.owed
+            if bdp.tick(now):
+                self._follow()
+        if self.pressed:
+            self._relax()
+        if self._rationed:
+            self._feed_all()
+        self._set_timer(now)
+
+    def _set_timer(self, now: float) -> None:
+        self.timer_at = inf if self._bdp is None else self._bdp.next_timer()
+        if self.pressed and self._streams:
+            self.timer_at = min(self.timer_at, now + RETRY)
 
     # Sizes.
 
@@ -236,22 +317,141 @@ class Credit:
         if bdp.squeeze is not None:
             whole = min(whole, bdp.squeeze)
         self._connection_target = whole
-        increment = self._window.grow(whole)
+        increment = 0 if self.pressed else self._grow(whole)
         if increment:
             self._engine.grant(0, increment)
         self.announce()
-        self.timer_at = bdp.next_timer()
+        self.timer_at = min(self.timer_at, bdp.next_timer())
         self._on_change()
+
+    def _grow(self, target: int) -> int:
+        """Let the connection's window grow, as far as memory allows; gives the increment."""
+        window = self._window
+        more = target - window.max_window_size
+        if more > 0 and self._memory.lease(self, window.max_window_size + self.held + more):
+            return window.grow(target)
+        return 0
 
     def announce(self) -> None:
         """Tell the peer how large a stream's window is, if that may be told now."""
-        target = self._target
+        target = 0 if self.pressed else self._target
         self.behind = target != self._announced
         if (
             self.behind
-            and (target > self._announced or not self._streams)
+            and (target > self._announced or self.pressed or not self._streams)
             and not self._engine.failed
             and self._engine.change_settings({SettingCodes.INITIAL_WINDOW_SIZE: target})
         ):
             self._announced = target
             self.behind = False
+
+    # Memory.
+
+    @property
+    def held(self) -> int:
+        """Bytes that were not taken yet."""
+        return self.unread + self.buffered
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is here any more, nor will come."""
+        return self.closed and not self.held
+
+    @property
+    def _rationed(self) -> bool:
+        """Whether the peer has acknowledged that only streams which are read have a window."""
+        return (
+            self.pressed
+            and not self._announced
+            and not self._engine.local_settings.initial_window_size
+        )
+
+    def reckon(self) -> int:
+        """What the peer may send, and what was not taken yet, in bytes."""
+        if self.closed:
+            return self.held
+        window = self._window
+        whole = window.max_window_size
+        if self._rationed:
+            windows = [stream.window.current_window_size for stream in self._streams.values()]
+            most = sum(each for each in windows if each > 0) + self._engine.data_to_come
+            return self.held + min(whole - window.owed, most)
+        if self._streams or self.pressed:
+            return self.held + whole - window.owed
+        self.watched = True
+        return self.held
+
+    def press(self) -> None:
+        """Take back what streams were granted, to grant it to those that are read."""
+        if not self.pressed and not self.closed:
+            self.pressed = self.watched = True
+            if self._bdp is not None:
+                self._bdp.pressed = True
+            self.announce()
+            self._set_timer(self._keep_alive.last_received)
+            self._on_change()
+
+    def opening(self, now: float) -> None:
+        """Find room for a new stream's window; to be called before it is opened, if watched."""
+        if self.pressed:
+            self._relax()
+        else:
+            self.watched = False
+            window = self._window
+            if not self._memory.lease(self, window.max_window_size - window.owed + self.held):
+                self._memory.press(self)
+        if self.pressed:
+            self.due = True
+            self.timer_at = min(self.timer_at, now + RETRY)
+            self._on_change()
+
+    def wanted(self, stream: ReceiveHalf) -> None:
+        """Feed a stream whose reader waits, or has taken bytes; to be called if watched."""
+        if self._rationed:
+            self._memory.lease(self, self.reckon(), reserve=True)
+            if self._feed(stream):
+                self._on_change()
+
+    def _relax(self) -> None:
+        """End the pressure, if there is room for the whole window."""
+        window = self._window
+        if self.behind or not self._memory.calm(self, window.max_window_size + self.held):
+            return
+        self.pressed = self.watched = False
+        if self._bdp is not None:
+            self._bdp.pressed = False
+        self.announce()
+        if window.owed * GRANT_FRACTION >= window.max_window_size:
+            self.returned(self._keep_alive.last_received)
+        self._on_change()
+
+    def _feed_all(self) -> None:
+        """Feed every stream that is being read."""
+        self._memory.lease(self, self.reckon(), reserve=True)
+        self._returned_under_pressure()
+        fed = [
+            self._feed(stream)
+            for stream in self._streams.values()
+            if stream.limit is not None or not stream.status or stream.waiting()
+        ]
+        if any(fed):
+            self._on_change()
+
+    def _feed(self, stream: ReceiveHalf) -> bool:
+        """Let a stream have a small window, as far as memory allows; true when that is granted."""
+        window = stream.window
+        unread = 0 if stream.limit is not None else stream.unread
+        has = max(window.current_window_size, 0) + unread
+        if has * 2 > CHUNK or stream.ended or stream.error is not None:
+            return False
+        memory = self._memory
+        ration = (
+            memory.ration(self) if stream.limit is None else memory.ration_of_body(self, stream)
+        )
+        increment = ration - unread - window.current_window_size
+        if ration <= has * 2 or not memory.lease(self, self.lease + ration - has, reserve=True):
+            return False
+        window.max_window_size += increment - window.owed
+        window.owed = 0
+        self._engine.grant(cast("Stream", stream).stream_id, increment)
+        return True

@@ -64,6 +64,17 @@ class Engine(Outbound):
         self._no_priorities = 0
         self._reader = FrameReader(config.max_frame_size, config.max_header_list_size)
 
+    @property
+    def data_to_come(self) -> int:
+        """Bytes of a DATA frame that left the windows, and were not delivered yet."""
+        return 0
+
+    def begin_with_stream_window(self, size: int) -> None:
+        """Let the first SETTINGS say another INITIAL_WINDOW_SIZE than the config, in bytes."""
+        self.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = size
+        self.local_settings.acknowledge()
+        self._settings_changed()
+
     def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer; after a connection error they are ignored.
 

@@ -274,6 +274,11 @@ class FastEngine(Engine):
 
     # Receiving
 
+    @property
+    def data_to_come(self) -> int:
+        """Bytes of a DATA frame that left the windows, and were not delivered yet."""
+        return self._data_left
+
     def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer; after a connection error they are ignored.
 

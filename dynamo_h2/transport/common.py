@@ -7,6 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from dynamo_h2.http2.memory import MemoryBudget
 from dynamo_h2.transport.calm import KeepAliveIntervals
 from dynamo_h2.transport.retry import RetryBudget
 
@@ -43,6 +44,7 @@ class Common:
 
     Attributes:
         retries: What retries of requests and dials have to be taken from.
+        memory: What all connections may hold that was not taken yet.
         open: The connections whose sockets are open.
         closed: Whether the pool takes no more requests.
     """
@@ -55,6 +57,7 @@ class Common:
         self.dials = asyncio.Semaphore(MAX_DIALS)
         self.intervals = KeepAliveIntervals(config)
         self.retries = RetryBudget(counters, monotonic())
+        self.memory = MemoryBudget(config.memory_budget)
         self.open: set[ClientProtocol] = set()
         self.closed = False
 

@@ -238,6 +238,7 @@ class Dialling:
             on_state=self._host.changed,
             counters=common.counters,
             settings_due=settings_due,
+            memory=common.memory,
         )
         self._addresses.dialled(addresses[0])
         return await common.dialer.dial(

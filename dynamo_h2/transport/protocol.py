@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dynamo_h2.config import Http2Config
     from dynamo_h2.errors import TransportError
+    from dynamo_h2.http2.memory import MemoryBudget
     from dynamo_h2.metrics import Counters
 
 # How much may lie in the transport (bytes) before body bytes wait in their streams.
@@ -57,6 +58,7 @@ class ClientProtocol(asyncio.Protocol):
         on_state: Called with this protocol and what changed.
         counters: Where bytes are counted.
         settings_due: When the peer's SETTINGS have to be here, in monotonic seconds.
+        memory: What all connections of a client may hold; None gives this one a budget of its own.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ClientProtocol(asyncio.Protocol):
         on_state: Callable[[ClientProtocol, State], None],
         counters: Counters,
         settings_due: float = inf,
+        memory: MemoryBudget | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -91,6 +94,7 @@ class ClientProtocol(asyncio.Protocol):
             make_future=loop.create_future,
             jitter=random.random(),
             now=monotonic(),
+            memory=memory,
         )
 
     @property

@@ -18,6 +18,7 @@ from dynamo_h2.errors import TransportError
 from dynamo_h2.http2.connection import Connection, State
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.headers import Field
+from dynamo_h2.http2.memory import MemoryBudget
 from dynamo_h2.http2.stream import Need, Request, Stream
 from tests.http2 import frame_factory as ff
 from tests.http2.frame_factory import Sent
@@ -59,6 +60,7 @@ class Link:
         now: Where the clock starts, in seconds.
         jitter: The keep-alive's.
         settings_due: Seconds from the start within which the peer's SETTINGS have to come.
+        memory: The budget of its client; None for one of its own.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Link:
         now: float = 1000.0,
         jitter: float = 0.0,
         settings_due: float = inf,
+        memory: MemoryBudget | None = None,
     ) -> None:
         self.now = now
         self.states: list[State] = []
@@ -82,6 +85,7 @@ class Link:
             make_future=Signal,
             jitter=jitter,
             now=now,
+            memory=memory,
         )
         self.wanted_output = False
         self._decoder = Decoder()
