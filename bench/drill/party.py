@@ -90,6 +90,7 @@ class Ours:
             keep_alive_interval=0.5,
             keep_alive_timeout=0.5,
             max_connections_per_host=10,
+            dns_refresh=DNS_REFRESH,
             **config,
         )
         self.client = HttpRequestClient(chosen, resolver=names)
