@@ -34,6 +34,9 @@ REQUESTS: Final = 200_000
 FULL: Final = (20.0, 208.0)
 SHORT: Final = (4.0, 13.0)
 """Seconds of calm at first, and seconds of faults after that."""
+DEMANDS: Final = (0.95, 0.10)
+LENIENT: Final = (0.85, 0.20)
+"""The goodput and the growth that are demanded; a few seconds on a busy machine prove less."""
 EACH_EVERY: Final = 4.0
 """Seconds of a drill in which each kind of fault comes once."""
 PROCESS_EVERY: Final = 40.0
@@ -71,6 +74,7 @@ def drill_of(arguments: argparse.Namespace) -> Drill:
         seconds = arguments.seconds
     each, process = int(seconds / EACH_EVERY), max(1, int(seconds / PROCESS_EVERY))
     plan = Plan(arguments.seed, calm, seconds, each, process)
+    goodput, growth = LENIENT if arguments.short else DEMANDS
     whole = not (arguments.short or arguments.hours or arguments.seconds)
     return PARTIES[arguments.client].fit(
         Drill(
@@ -80,6 +84,8 @@ def drill_of(arguments: argparse.Namespace) -> Drill:
             client=arguments.client,
             config={"engine": arguments.engine} if arguments.client == OURS else {},
             loop=arguments.loop,
+            goodput=goodput,
+            growth=growth,
         )
     )
 

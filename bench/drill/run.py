@@ -43,6 +43,8 @@ class Drill:
         config: fields of that client's configuration.
         loop: its event loop.
         specs: the workers.
+        goodput: what is demanded outside of windows, as a part of that in calm.
+        growth: by how much the resident memory may grow after the warm-up.
     """
 
     plan: Plan
@@ -53,6 +55,8 @@ class Drill:
     config: dict[str, Any] = field(default_factory=dict)
     loop: str = "uvloop"
     specs: Sequence[Spec] = WORKERS
+    goodput: float = 0.95
+    growth: float = 0.10
 
     @property
     def names(self) -> list[str]:

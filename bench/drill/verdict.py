@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 GRACE: Final = 0.25
 """Seconds that a call may end after its time, besides what the event loop was late."""
-GOODPUT: Final = 0.95
-GROWTH: Final = 0.10
 SHOWN: Final = 8
 """Examples that are kept of each thing that should not be."""
 REFUSED_STREAM: Final = 7
@@ -300,8 +298,9 @@ class Verdict:
 
     def _goodput(self) -> Check:
         outside = self.shares.outside
-        title = f"goodput outside the faults' windows ≥ {100 * GOODPUT:.0f} % of that in calm"
-        return Check(title, f"{100 * outside.goodput:.1f} %", outside.goodput >= GOODPUT)
+        least = self.drill.goodput
+        title = f"goodput outside the faults' windows ≥ {least:.0%} of that in calm"
+        return Check(title, f"{outside.goodput:.1%}", outside.goodput >= least)
 
     def _end(self) -> Iterator[Check]:
         report = self.report
@@ -311,8 +310,8 @@ class Verdict:
         yield Finds(len(report.left), report.left[:SHOWN]).check("tasks, sockets and timers left")
         growth = report.memory_end / report.memory_warm - 1 if report.memory_warm else 0.0
         mib = f"{report.memory_warm / 2**20:.1f} → {report.memory_end / 2**20:.1f} MiB"
-        title = f"resident memory at most {100 * GROWTH:.0f} % over that after warm-up"
-        yield Check(title, f"{100 * growth:+.1f} %, {mib}", growth <= GROWTH)
+        title = f"resident memory at most {self.drill.growth:.0%} over that after warm-up"
+        yield Check(title, f"{growth:+.1%}, {mib}", growth <= self.drill.growth)
 
     def rows(self) -> Iterator[tuple[str, int, Share]]:
         """Yields each kind of fault: its name, how often it came, and what became of its calls."""

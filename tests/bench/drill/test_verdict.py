@@ -202,7 +202,7 @@ def test_a_kind_of_fault_that_came_too_seldom_fails_it(tmp_path: Path) -> None:
 
 def test_slow_calls_fail_it_outside_of_windows_only(tmp_path: Path) -> None:
     slow = [call(number, end=number / 8 + 0.2) for number in range(40, 48)]  # from 5 s to 6.1 s
-    title = "goodput outside the faults' windows ≥ 95 % of that in calm"
+    title = "goodput outside the faults' windows ≥ 95% of that in calm"
     assert failed(judge(tmp_path, *slow)) == [title]
     assert failed(judge(tmp_path, *slow, faults=[("frozen link", 1, 4.9, 6.2)])) == [title]
     verdict = judge(tmp_path, *slow, faults=[("frozen link", 0, 4.9, 6.2)])
@@ -218,7 +218,7 @@ def test_slow_calls_fail_it_outside_of_windows_only(tmp_path: Path) -> None:
         ({"in_flight": 1}, "streams in flight at the end"),
         ({"windows": ["http://worker: 5"]}, "connections whose window is not whole"),
         ({"left": ["a task"]}, "tasks, sockets and timers left"),
-        ({"memory_end": 1101}, "resident memory at most 10 % over that after warm-up"),
+        ({"memory_end": 1101}, "resident memory at most 10% over that after warm-up"),
     ],
 )
 def test_what_is_left_at_the_end_fails_it(
