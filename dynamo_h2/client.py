@@ -316,8 +316,10 @@ class HttpRequestClient:
     def _completed(self, exchange: Exchange) -> float:
         """Count a request that is over; returns the present, in seconds."""
         now = self._terms.clock()
-        self._counters.responses += 1
-        self._counters.add_latency(now - exchange.started)
+        counters = self._counters
+        counters.responses += 1
+        counters.latency_total += now - exchange.started
+        counters.latency_count += 1
         return now
 
     def _exchange(
@@ -334,7 +336,9 @@ class HttpRequestClient:
         buffered: bool = True,
     ) -> Exchange:
         """Check everything that a call says, and make of it what is sent."""
-        pool = self._open_pool()
+        pool = self._pool
+        if pool is None or self._closed or pool.loop is not asyncio.get_running_loop():
+            pool = self._open_pool()
         times = self._times
         fields = self._checker.normalize(headers) if headers else ()
         if options:

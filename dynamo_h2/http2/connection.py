@@ -231,7 +231,11 @@ class Connection:
         self.streams[stream_id] = stream
         if not sent:
             self._uploads.begin(stream, now)
-        self._arm(stream)
+            self._arm(stream)
+        elif stream.deadline < inf:
+            fires = self._deadlines.set(stream, stream.deadline)
+            if fires < self.timer_at:
+                self.timer_at = fires
         if stream_id > LAST_STREAM_ID:
             self.drain(now)
         if not written or self.timer_at < timer_was:

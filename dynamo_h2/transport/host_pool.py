@@ -351,7 +351,7 @@ class HostPool:
             choice = self._choice
             if choice.only is None or choice.barred or not protocol.connection.capacity:
                 choice.moved(protocol)
-            if self._waiters or not protocol.load:
+            if self._waiters or (not protocol.connection.streams and not protocol.load):
                 self._settle()
         elif state is State.READY:
             self._ready(protocol)
