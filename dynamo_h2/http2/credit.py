@@ -32,7 +32,7 @@ from h2.settings import SettingCodes
 
 from dynamo_h2.http2.bdp import BdpEstimator
 from dynamo_h2.http2.flow import GRANT_FRACTION
-from dynamo_h2.http2.memory import CHUNK, LEAST_WINDOW
+from dynamo_h2.http2.memory import CHUNK, LEAST_WINDOW, PART
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +155,9 @@ class Credit:
             self._returned_under_pressure()
             return
         need = window.max_window_size + self.held
-        if need > self.lease and not self._memory.lease(self, need):
+        if (need > self.lease and not self._memory.lease(self, need)) or (
+            self.buffered * PART > self._memory.size and self._collects_several
+        ):
             self._memory.press(self)
             return
         self._came += window.owed
@@ -327,6 +329,7 @@ class Credit:
     def _grow(self, target: int) -> int:
         """Let the connection's window grow, as far as memory allows; gives the increment."""
         window = self._window
+        target = min(target, self._memory.largest_window)
         more = target - window.max_window_size
         if more > 0 and self._memory.lease(self, window.max_window_size + self.held + more):
             return window.grow(target)
@@ -365,6 +368,10 @@ class Credit:
             and not self._announced
             and not self._engine.local_settings.initial_window_size
         )
+
+    @property
+    def _collects_several(self) -> bool:
+        return sum(stream.limit is not None for stream in self._streams.values()) > 1
 
     def reckon(self) -> int:
         """What the peer may send, and what was not taken yet, in bytes."""
@@ -442,12 +449,13 @@ class Credit:
         window = stream.window
         unread = 0 if stream.limit is not None else stream.unread
         has = max(window.current_window_size, 0) + unread
-        if has * 2 > CHUNK or stream.ended or stream.error is not None:
+        if stream.ended or stream.error is not None:
             return False
         memory = self._memory
-        ration = (
-            memory.ration(self) if stream.limit is None else memory.ration_of_body(self, stream)
-        )
+        if stream.limit is not None:
+            ration = memory.ration_of_body(self, stream, self._target)
+        else:
+            ration = memory.ration(self) if has * 2 <= CHUNK else 0
         increment = ration - unread - window.current_window_size
         if ration <= has * 2 or not memory.lease(self, self.lease + ration - has, reserve=True):
             return False

@@ -15,8 +15,11 @@ Credit is memory: what a peer was granted it may send at any moment. So each con
    most bytes that were not taken. What that means is for `Credit` to know.
 5. The last quarter is for streams that are being read while there is pressure. What one of them
    gets is an eighth of what is left, at most `CHUNK`, so that there is always something left.
-6. Bodies that are collected free nothing before they are complete. So under pressure the one that
-   has waited longest goes before, and half of the last quarter is kept for it.
+6. Bodies that are collected free nothing before they are complete, and if each had a part of the
+   memory, none would be. So there is pressure as soon as several of them hold an eighth of the
+   budget. Under it they come one after another: the one that has waited longest may have half of
+   what is left, and the others share what is above half of the budget. As no window is more than a
+   quarter of it, a body of up to half the budget always finds the room that it needs.
 """
 
 from __future__ import annotations
@@ -84,6 +87,11 @@ class MemoryBudget:
         """The sum of all leases, in bytes."""
         return self._leased
 
+    @property
+    def largest_window(self) -> int:
+        """What the window of one connection may be, in bytes."""
+        return max(self.size // 4, LEAST_WINDOW)
+
     def join(self, tenant: Tenant, wanted: int) -> int:
         """Take a new connection in.
 
@@ -93,6 +101,7 @@ class MemoryBudget:
         for other in [each for each in self._tenants if each.gone]:
             self._settle(other)
         self._tenants[tenant] = None
+        wanted = min(wanted, self.largest_window)
         if self.lease(tenant, wanted):
             return wanted
         left = self.size - self._leased
@@ -138,16 +147,16 @@ class MemoryBudget:
         """What a stream that is being read may be granted under pressure, in bytes."""
         return min(self._left(tenant) // PART, CHUNK)
 
-    def ration_of_body(self, tenant: Tenant, body: Body) -> int:
-        """The same for a body that is being collected; the first of them has half of the rest."""
+    def ration_of_body(self, tenant: Tenant, body: Body, most: int) -> int:
+        """The same for a body that is being collected; the first of them gets up to ``most``."""
         collecting = self._collecting
         collecting.setdefault(body)
         while (first := next(iter(collecting))).done:
             del collecting[first]
         left = self._left(tenant)
         if first is body:
-            return min(left // 2, CHUNK)
-        return max(min((left - self.size // PART) // PART, CHUNK), 0)
+            return min(left // 2, most)
+        return max(min((left - self.size // 2) // PART, CHUNK), 0)
 
     def settle(self, but: Tenant | None = None) -> None:
         """Take back from every lease what it need not cover any more."""
