@@ -62,6 +62,9 @@ class CallOptions(TypedDict, total=False):
         urgency: 0 for the most urgent to 7 for what can wait, 3 without it (RFC 9218 §4.1). On one
             connection, a body goes out before those that are less urgent; the peer is told in a
             ``priority`` field, unless it is 3 or ``headers`` have such a field.
+        affinity: A key: requests with the same one go over the same connection while it lives and
+            has room. It is a preference for a warm cache, no promise: where that connection is full
+            or its peer silent, the request goes to another, and the next one comes back.
     """
 
     timeout: Timeout
@@ -73,6 +76,7 @@ class CallOptions(TypedDict, total=False):
     server_hostname: str | None
     retryable: bool
     urgency: int
+    affinity: str | None
 
 
 _OPTIONS = frozenset(CallOptions.__annotations__)
@@ -104,7 +108,8 @@ class Times(NamedTuple):
         """Put the limits of a call in the place of the config's.
 
         Raises:
-            InvalidRequest: One is not a time from over 0 to 86,400 s, or ``retryable`` no bool.
+            InvalidRequest: One is not a time from over 0 to 86,400 s, ``retryable`` no bool, or
+                ``affinity`` no str.
             TypeError: There is no such keyword.
         """
         unknown = options.keys() - _OPTIONS
@@ -115,6 +120,9 @@ class Times(NamedTuple):
             for name, value in options.items()
             if name.endswith("timeout") and value is not UNSET
         }
+        affinity = options.get("affinity")
+        if affinity is not None and not isinstance(affinity, str):
+            raise InvalidRequest(f"affinity is {affinity!r}, allowed: a str, or None")
         if "retryable" in options:
             changes["retryable"] = _flag("retryable", options["retryable"])
         return self._replace(**changes) if changes else self

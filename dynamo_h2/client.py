@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self, Unpack, runtime_checkable
 from dynamo_h2.call import CallOptions, Times, urgency_of, with_priority
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import ClientClosed, InvalidRequest, WrongEventLoop, status_error
-from dynamo_h2.exchange import BodyStream, Exchange, Terms
+from dynamo_h2.exchange import Exchange, Terms
 from dynamo_h2.http2.body import make_body
 from dynamo_h2.http2.headers import (
     HeaderChecker,
@@ -20,24 +20,25 @@ from dynamo_h2.http2.headers import (
 )
 from dynamo_h2.http2.stream import Need, Request
 from dynamo_h2.metrics import Counters, Stats
-from dynamo_h2.response import Headers, Response, StreamResponse
+from dynamo_h2.origin import parse_address
+from dynamo_h2.response import Headers, Response
 from dynamo_h2.routes import Routes
+from dynamo_h2.streaming import StreamContext
+from dynamo_h2.transport.affinity import PinnedHost
+from dynamo_h2.transport.common import HostKey
 from dynamo_h2.transport.connect import Dialer
 from dynamo_h2.transport.pool import Pool
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
     from types import TracebackType
 
     from dynamo_h2.call import CallOptions
     from dynamo_h2.http2.body import BodySource, RequestBody
     from dynamo_h2.http2.headers import Field, HeaderSource
-    from dynamo_h2.origin import Target
     from dynamo_h2.transport.sockets import Resolver
-
-    _HeadKey = tuple[str, Target, str | None, tuple[Field, ...], frozenset[bytes]]
 
 __all__ = ["HttpRequestClient", "RequestPlaneClient"]
 
@@ -311,6 +312,44 @@ class HttpRequestClient:
         )
         return StreamContext(exchange, self._terms, self.config.max_response_size)
 
+    # Connections.
+
+    async def warm_up(self, addresses: Iterable[str], *, server_hostname: str | None = None) -> int:
+        """Connect ahead of the first requests, to all at once as far as dials are bounded.
+
+        What cannot be reached is logged, and dialled again by the first request.
+
+        Args:
+            addresses: As ``address`` of ``send_request``; their paths do not matter.
+            server_hostname: The name in the TLS handshake, where requests name one.
+
+        Returns:
+            How many of the different origins have a connection whose peer has sent its SETTINGS.
+
+        Raises:
+            InvalidRequest: An address is wrong; nothing was dialled.
+        """
+        origins = {parse_address(address).origin for address in addresses}
+        keys = [HostKey(origin, server_hostname) for origin in origins]
+        return await self._open_pool().warm_up(keys)
+
+    async def drain(self, address: str) -> None:
+        """Leave the connections to an origin: requests in flight finish, new ones dial anew.
+
+        Each connection is closed with GOAWAY when its last stream has ended. A dial that is under
+        way is not stopped. To stop waiting (by a cancel) does not call it off.
+
+        Args:
+            address: As ``address`` of ``send_request``; its path does not matter.
+
+        Returns:
+            When the connections that there were are closed; at once when there were none.
+
+        Raises:
+            InvalidRequest: The address is wrong.
+        """
+        await self._open_pool().drain(parse_address(address).origin)
+
     # Inside.
 
     def _completed(self, exchange: Exchange) -> float:
@@ -347,8 +386,10 @@ class HttpRequestClient:
             authority = options.get("authority")
             name = options.get("server_hostname")
             route = self._routes.find(pool, method, url, fields, octets, authority, name)
+            key = options.get("affinity")
         else:
             route = self._routes.find(pool, method, url, fields, octets)
+            key = None
         if fields:
             fields = without_host(fields, route.head.fields[2][1])
         # Bytes, by far the most common, need none of what a body can be: saves 6 calls and 0.89 of
@@ -380,7 +421,8 @@ class HttpRequestClient:
             request.on_informational = _with_headers(informational)
         if not buffered and times.timeout != inf:
             request.head_budget = times.timeout
-        return Exchange(self._terms, route.host, request, body, times, now)
+        host = route.host if key is None else PinnedHost(route.host, key)
+        return Exchange(self._terms, host, request, body, times, now)
 
     def _open_pool(self) -> Pool:
         """The pool, made in the loop that first asks for it.
@@ -399,54 +441,6 @@ class HttpRequestClient:
                 "this client's connections belong to another event loop: make one client per loop"
             )
         return pool
-
-
-class StreamContext:
-    """A response that is read as it arrives; entered once."""
-
-    __slots__ = ("_body", "_entered", "_exchange", "_max_size", "_terms")
-
-    def __init__(self, exchange: Exchange, terms: Terms, max_size: int) -> None:
-        self._exchange = exchange
-        self._terms = terms
-        self._max_size = max_size
-        self._entered = False
-        self._body: BodyStream | None = None
-
-    async def __aenter__(self) -> StreamResponse:
-        """Send the request, and wait for the head of the response."""
-        if self._entered:
-            raise RuntimeError("a stream can be entered once: call stream() again")
-        self._entered = True
-        exchange = self._exchange
-        stream = await exchange.run(Need.HEAD)
-        now = self._terms.clock()
-        self._terms.counters.add_latency(now - exchange.started)
-        self._body = BodyStream(exchange, stream, self._terms.counters)
-        return StreamResponse(
-            stream.status,
-            Headers(stream.fields),
-            self._body,
-            max_size=self._max_size,
-            elapsed=now - exchange.started,
-            attempts=exchange.attempts(now),
-        )
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give up what is left: a response that was not read to its end is cancelled."""
-        body, exchange = self._body, self._exchange
-        assert body is not None
-        try:
-            if kind is None and body.complete:
-                await exchange.wait_until_sent()
-        finally:
-            body.closed = True
-            await exchange.close()
 
 
 def _with_length(

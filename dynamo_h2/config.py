@@ -120,6 +120,11 @@ class Http2Config:
         "connections",
         "Connections to one origin; none is `pool_max_idle_per_host`, and at least one",
     )
+    max_connection_age: OptionalSeconds = limit(
+        None,
+        "DYN_HTTP2_MAX_CONNECTION_AGE_SECS",
+        "The age, give or take 10 %, at which a connection finishes its requests and is replaced",
+    )
     keep_alive_interval: OptionalSeconds = limit(
         30.0,
         "DYN_HTTP2_KEEP_ALIVE_INTERVAL_SECS",

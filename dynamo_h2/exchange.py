@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dynamo_h2.http2.connection import Connection
     from dynamo_h2.http2.stream import Future, Request, SendHalf, Stream
     from dynamo_h2.metrics import Counters
+    from dynamo_h2.transport.affinity import PinnedHost
     from dynamo_h2.transport.host_pool import HostPool
     from dynamo_h2.transport.protocol import ClientProtocol
 
@@ -81,7 +82,7 @@ class Exchange:
     def __init__(
         self,
         terms: Terms,
-        host: HostPool,
+        host: HostPool | PinnedHost,
         request: Request,
         body: RequestBody | None,
         times: Times,

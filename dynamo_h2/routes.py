@@ -22,6 +22,9 @@ __all__ = ["Route", "Routes"]
 # bound all are forgotten, which costs one look at each.
 REMEMBERED: Final = 4_096
 
+# Those to forgotten hosts are looked for when there are this many, and then twice as many as stay.
+LOOK_AT: Final = 256
+
 _OCTETS: Final[tuple[Field, ...]] = ((b"content-type", b"application/octet-stream"),)
 
 
@@ -52,6 +55,7 @@ class Routes:
         self._names = frozenset(name for name, _ in (*self._defaults, *_OCTETS))
         # By method, address, octets, authority, server_hostname and the names replaced.
         self._routes: dict[tuple[object, ...], Route] = {}
+        self._look_at = LOOK_AT
 
     def find(
         self,
@@ -86,10 +90,18 @@ class Routes:
             target = parse_address(url)
             host = pool.host(HostKey(target.origin, server_hostname))
             route = Route(host, self._head(method, target, authority, replaced, octets=octets))
-            if len(self._routes) >= REMEMBERED:
-                self._routes.clear()
+            if len(self._routes) >= self._look_at:
+                self._forget()
             self._routes[key] = route
         return route
+
+    def _forget(self) -> None:
+        """Drop the routes to hosts that are forgotten, and all where that is not enough."""
+        routes = self._routes
+        self._routes = {key: route for key, route in routes.items() if not route.host.forgotten}
+        if len(self._routes) >= REMEMBERED:
+            self._routes.clear()
+        self._look_at = max(LOOK_AT, min(2 * len(self._routes), REMEMBERED))
 
     def _head(
         self,

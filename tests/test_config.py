@@ -33,6 +33,7 @@ DEFAULTS: dict[str, object] = {
     "pool_max_idle_per_host": 100,
     "pool_idle_timeout": 90.0,
     "max_connections_per_host": None,
+    "max_connection_age": None,
     "keep_alive_interval": 30.0,
     "keep_alive_timeout": 10.0,
     "keep_alive_while_idle": True,
@@ -73,6 +74,7 @@ RANGES = {
 
 TIMES = [
     "pool_idle_timeout",
+    "max_connection_age",
     "keep_alive_interval",
     "keep_alive_timeout",
     "request_timeout",
@@ -91,6 +93,7 @@ NONE_ALLOWED = {
     "initial_stream_window",
     "initial_connection_window",
     "max_connections_per_host",
+    "max_connection_age",
     "keep_alive_interval",
     "request_timeout",
     "connect_timeout",

@@ -109,6 +109,7 @@ def test_a_request_is_made_with_these_arguments() -> None:
         "server_hostname",
         "retryable",
         "urgency",
+        "affinity",
     ]
 
 

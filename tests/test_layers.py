@@ -25,9 +25,9 @@ ORDER = (
     *("transport.sockets", "transport.retry", "transport.protocol", "transport.connect"),
     *("transport.calm", "transport.common", "transport.waiting", "transport.choice"),
     *("transport.addresses", "transport.names", "transport.dialling"),
-    *("transport.host_pool", "transport.pool"),
+    *("transport.pins", "transport.host_pool", "transport.affinity", "transport.pool"),
     # the front door
-    *("sse", "response", "routes", "exchange", "client"),
+    *("sse", "response", "routes", "exchange", "streaming", "client"),
     # what stands on the client
     *("tuning.advisor", "tuning.tuner", "integrations", "cli", "__main__"),
 )

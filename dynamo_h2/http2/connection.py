@@ -111,6 +111,9 @@ class Connection:
         self.now = now
         self.idle_since = now
         self.timer_at = inf
+        age = config.max_connection_age
+        # 10 % earlier or later, so that those of the same age do not all leave at once.
+        self._drain_at = inf if age is None else now + age * (0.9 + 0.2 * jitter)
         self.failure: MakeError | None = None
         self._config = config
         self._on_output = on_output
@@ -192,6 +195,7 @@ class Connection:
         if self.usable:
             self.draining = True
             self.usable = False
+            self._drain_at = inf
             self._on_state(State.DRAINING)
             self._close_when_drained()
 
@@ -337,6 +341,7 @@ class Connection:
             return inf
         when = min(
             self._settings_due,
+            self._drain_at,
             self._credit.timer_at,
             self._deadlines.next(),
             self._keep_alive.next_timer(streams=self._awaits_peer),
@@ -358,7 +363,8 @@ class Connection:
         if now >= self._credit.timer_at:
             self._credit.tick(now)
         self._ask_keep_alive(now)
-        if not self.streams and now >= self.idle_since + self._config.pool_idle_timeout:
+        idle = not self.streams and now >= self.idle_since + self._config.pool_idle_timeout
+        if idle or now >= self._drain_at:
             self.drain(now)
         self.timer_at = self.next_timer()
 

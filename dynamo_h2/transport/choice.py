@@ -110,6 +110,11 @@ class Choice:
     # Who is chosen.
 
     @property
+    def any_ready(self) -> bool:
+        """Whether a peer has sent its SETTINGS."""
+        return len(self.connections) > len(self.unready)
+
+    @property
     def any_trusted(self) -> bool:
         """Whether a peer is known to be there."""
         return any(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dynamo_h2.http2.memory import MemoryBudget
 from dynamo_h2.transport.calm import KeepAliveIntervals
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 
 # Dials under way at once, over all hosts: each takes a socket and, with TLS, milliseconds of CPU.
 MAX_DIALS = 64
+
+
+class Stray(Protocol):
+    """A host that is not in the table of hosts."""
+
+    @property
+    def unused(self) -> bool:
+        """Whether nothing is held, wanted or under way there."""
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What is under way."""
+
+    def shut(self) -> None:
+        """End everything there."""
 
 
 class HostKey(NamedTuple):
@@ -46,6 +61,7 @@ class Common:
         retries: What retries of requests and dials have to be taken from.
         memory: What all connections may hold that was not taken yet.
         open: The connections whose sockets are open.
+        strays: Hosts that were forgotten, and are used again by a request made before.
         closed: Whether the pool takes no more requests.
     """
 
@@ -59,7 +75,14 @@ class Common:
         self.retries = RetryBudget(counters, monotonic())
         self.memory = MemoryBudget(config.memory_budget)
         self.open: set[ClientProtocol] = set()
+        self.strays: list[Stray] = []
         self.closed = False
+
+    def strayed(self, host: Stray) -> None:
+        """Keep account of a host that nobody else does."""
+        if host not in self.strays:
+            self.strays = [each for each in self.strays if not each.unused]
+            self.strays.append(host)
 
     def opened(self, protocol: ClientProtocol) -> None:
         """Count a connection that was made, and keep account of it until it is closed."""

@@ -34,6 +34,7 @@ from dynamo_h2.transport.addresses import Addresses
 from dynamo_h2.transport.choice import Choice
 from dynamo_h2.transport.dialling import Dialling
 from dynamo_h2.transport.names import Names
+from dynamo_h2.transport.pins import Pins
 from dynamo_h2.transport.waiting import Limit, Line
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class HostPool:
         self._config = common.config
         self._choice = Choice()
         self.connections = self._choice.connections
+        self.pins = Pins()
+        self._arrivals: list[asyncio.Future[TransportError | None]] = []
         self._line = Line(common.loop, self.name, self._why_waiting)
         self._waiters = self._line.waiters
         self._addresses = Addresses()
@@ -115,6 +118,45 @@ class HostPool:
             choice.moved(protocol)
         return protocol, stream
 
+    def try_open_on(
+        self, protocol: ClientProtocol, request: Request, now: float
+    ) -> tuple[ClientProtocol, Stream] | None:
+        """Start a request on one connection; None where it is not good, or has no room.
+
+        Args:
+            protocol: The connection.
+            request: What to send.
+            now: The present, in seconds.
+        """
+        if self._waiters or not self._choice.has_room(protocol):
+            return None
+        if now >= self._due_at:
+            self._see_to_addresses(now)
+        self.used_at = now
+        stream = protocol.connection.open_stream(request, now)
+        self._choice.moved(protocol)
+        return protocol, stream
+
+    def pin(self, key: str, protocol: ClientProtocol) -> None:
+        """Let requests with a key go to one connection; equals take turns then, to spread keys."""
+        if protocol in self.connections:
+            self.pins.put(key, protocol)
+            self._choice.take_turns = True
+
+    async def warm_up(self) -> TransportError | None:
+        """Wait until a peer has sent its SETTINGS; what stands against it."""
+        if self._choice.any_ready:
+            return None
+        self.used_at = monotonic()
+        arrival: asyncio.Future[TransportError | None] = self._common.loop.create_future()
+        self._arrivals.append(arrival)
+        self._grow()
+        try:
+            return await arrival
+        finally:
+            if arrival in self._arrivals:
+                self._arrivals.remove(arrival)
+
     async def open(
         self, request: Request, times: Times, deadline: float, avoid: ClientProtocol | None = None
     ) -> tuple[ClientProtocol, Stream]:
@@ -149,7 +191,9 @@ class HostPool:
         self._names.cancel()
         if self._retry is not None:
             self._retry.cancel()
-        self._line.fail(ClientClosed("client is closed", origin=self.name, processed=False))
+        closed = ClientClosed("client is closed", origin=self.name, processed=False)
+        self._line.fail(closed)
+        self._arrived(closed)
         message = "client was closed"
         for protocol in list(self.connections):
             protocol.close(partial(ClientClosed, message))
@@ -162,6 +206,8 @@ class HostPool:
         """Wait in line for a slot; it comes reserved."""
         if self._common.closed:
             raise ClientClosed("client is closed", origin=self.name, processed=False)
+        if self.forgotten:
+            self._common.strayed(self)
         if began >= self._due_at:
             self._see_to_addresses(began)
         limit = Limit.of(times, deadline, began, connecting=not self.connections)
@@ -282,6 +328,14 @@ class HostPool:
             self._serve()
         else:
             self._line.fail(error)
+            self._arrived(error)
+
+    def _arrived(self, error: TransportError | None) -> None:
+        """Tell those who wait for a connection rather than for a slot."""
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            if not arrival.done():
+                arrival.set_result(error)
 
     # What a dial reports.
 
@@ -294,7 +348,7 @@ class HostPool:
         """Fail those who cannot wait for the next try; whether anybody can."""
         if error is not None and not self.connections:
             self._line.fail(error, until)
-        return bool(self._waiters)
+        return bool(self._waiters or self._arrivals)
 
     def dialled(self, error: TransportError | None) -> None:
         """Serve who waits, or fail them."""
@@ -302,6 +356,7 @@ class HostPool:
             self._settle()
         elif isinstance(error, ClientClosed):
             self._line.fail(error)
+            self._arrived(error)
         else:
             self._dial_failed(error)
         self._plan()
@@ -319,7 +374,7 @@ class HostPool:
 
     def _plan(self) -> None:
         """Note when there will be something to do."""
-        self._choice.take_turns = self._addresses.several
+        self._choice.take_turns = self._addresses.several or len(self.pins) > 0
         refresh_at = self._names.refresh_at
         self._due_at = min(refresh_at if refresh_at > 0 else inf, self._vacant_at())
 
@@ -373,6 +428,7 @@ class HostPool:
         self.failed = False
         self._capacity = protocol.connection.capacity
         self._choice.settled(protocol)
+        self._arrived(None)
         self._settle()
         self._plan()
 
@@ -381,10 +437,13 @@ class HostPool:
         if address is None:
             return
         self._addresses.left(address)
+        self.pins.forget(protocol)
         if protocol.connection.closed and not protocol.connection.ready:
             error = self._dialling.failed_early(protocol, address)
             if error is not None:
                 self._dial_failed(error)
                 return
         self._serve()
+        if self._arrivals:
+            self._grow()
         self._plan()

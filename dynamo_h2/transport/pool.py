@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import OrderedDict
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -13,16 +15,21 @@ from dynamo_h2.transport.host_pool import HostPool
 from dynamo_h2.transport.protocol import CLOSE_TIMEOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dynamo_h2.config import Http2Config
     from dynamo_h2.metrics import Counters, Stats
+    from dynamo_h2.origin import Origin
     from dynamo_h2.transport.common import HostKey
     from dynamo_h2.transport.connect import Dialer
 
 # For how long a host counts for the client's health after its last use, in seconds.
 HEALTH_WINDOW = 60.0
 
-# Hosts that were not used for HEALTH_WINDOW are looked for each time this many have been added.
-FORGET_EVERY = 64
+# Hosts that hold nothing are remembered for HEALTH_WINDOW while there are no more hosts than this.
+REMEMBERED = 256
+
+_logger = logging.getLogger("dynamo_h2")
 
 
 class Pool:
@@ -38,7 +45,7 @@ class Pool:
         self._common = Common(config, dialer, counters)
         self.loop = self._common.loop
         self._open = self._common.open
-        self._hosts: dict[HostKey, HostPool] = {}
+        self._hosts: OrderedDict[HostKey, HostPool] = OrderedDict()
 
     def host(self, key: HostKey) -> HostPool:
         """The connections to one host.
@@ -50,8 +57,7 @@ class Pool:
         if host is None:
             if self._common.closed:
                 raise ClientClosed("client is closed", origin=str(key.origin), processed=False)
-            if len(self._hosts) % FORGET_EVERY == FORGET_EVERY - 1:
-                self._forget_unused()
+            self._forget_unused()
             host = self._hosts[key] = HostPool(self._common, key)
         return host
 
@@ -74,10 +80,29 @@ class Pool:
             keep_alive_intervals=self._common.intervals.snapshot(),
         )
 
+    async def warm_up(self, keys: Iterable[HostKey]) -> int:
+        """Connect to hosts ahead of their first requests; how many have a connection then."""
+        hosts = [self.host(key) for key in keys]
+        errors = await asyncio.gather(*(host.warm_up() for host in hosts))
+        for error in errors:
+            if error is not None:
+                _logger.warning("warm_up: %s", error)
+        return errors.count(None)
+
+    async def drain(self, origin: Origin) -> None:
+        """Leave the connections to an origin, and wait until they are closed."""
+        name = str(origin)
+        leaving = [each for each in self._open if each.connection.origin == name]
+        now = monotonic()
+        for protocol in leaving:
+            protocol.connection.drain(now)
+        if leaving:
+            await asyncio.wait([protocol.closed for protocol in leaving])
+
     async def close(self) -> None:
         """Close every connection and wait until their sockets are gone."""
         self._common.closed = True
-        hosts = list(self._hosts.values())
+        hosts = [*self._hosts.values(), *self._common.strays]
         self._hosts.clear()
         for host in hosts:
             host.shut()
@@ -89,9 +114,15 @@ class Pool:
             await asyncio.wait([*tasks, *closing], timeout=2 * CLOSE_TIMEOUT)
 
     def _forget_unused(self) -> None:
-        """Drop hosts that hold nothing and no longer count for the client's health."""
-        since = monotonic() - HEALTH_WINDOW
-        for key, host in list(self._hosts.items()):
-            if host.unused and host.used_at < since:
+        """Look at two hosts for each that is added: all have their turn, and those go that may.
+
+        They hold nothing, and no longer count for the client's health, or are too many.
+        """
+        for _ in range(min(2, len(self._hosts))):
+            key, host = next(iter(self._hosts.items()))
+            old = host.used_at < monotonic() - HEALTH_WINDOW
+            if host.unused and (old or len(self._hosts) > REMEMBERED):
                 host.forgotten = True
                 del self._hosts[key]
+            else:
+                self._hosts.move_to_end(key)
