@@ -10,7 +10,7 @@ from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.memory import MemoryBudget
 from dynamo_h2.http2.stream import Need, Stream
 from tests.http2 import frame_factory as ff
-from tests.http2.connection_rig import PLENTY
+from tests.http2.connection_rig import PLENTY, resets
 from tests.http2.credit_rig import FRAME, KIB, RTT, Peer
 
 pytestmark = pytest.mark.usefixtures("each_engine")
@@ -316,3 +316,49 @@ def test_whatever_happens_the_bound_holds_and_readers_progress(
                 drain(stream)
                 assert world.read(peer, stream, rounds=4) > 0
         peer.check()
+
+
+def pressed() -> tuple[World, Peer]:
+    """A connection under pressure, whose peer has acknowledged that."""
+    world = World()
+    peer = world.connect(streams=40)
+    world.fill()
+    assert peer.initial == 0
+    return world, peer
+
+
+def test_data_in_a_window_that_was_taken_back_ends_its_stream() -> None:
+    world, peer = pressed()
+    stream_id, stream = next(
+        (number, stream) for number, stream in peer.streams.items() if peer.room[number] <= 0
+    )
+    peer.link.feed(ff.data(stream_id, bytes(1)))
+    assert resets(peer.link.sent()) == [(stream_id, ff.FLOW_CONTROL_ERROR)]
+    assert not peer.link.connection.closed
+    assert stream.done
+    world.check()
+
+
+def test_a_peer_that_never_takes_it_back_gets_no_more_than_the_window_of_the_connection() -> None:
+    world = World()
+    peer = world.connect(streams=40)
+    peer.slow = True
+    for _ in range(20):
+        for stream_id in list(peer.left):
+            peer.send(stream_id, read=False)
+        peer.take()
+        peer.link.wait(RTT)
+        world.check()
+    assert peer.settings == [0]
+    assert peer.room[0] == 0
+    other = world.connect(streams=1)
+    assert world.read(other, other.streams[1]) > 0
+
+
+def test_empty_data_needs_no_window() -> None:
+    world, peer = pressed()
+    stream_id = next(number for number in peer.streams if peer.room[number] < 0)
+    peer.link.feed(ff.data(stream_id, b"", end_stream=True))
+    assert peer.streams[stream_id].ended
+    assert resets(peer.link.sent()) == []
+    world.check()
