@@ -181,6 +181,7 @@ class Receiver:
         self.control_at = 0.0
         self.timer_at = inf
         self.got: list[tuple[float, int]] = [(0.0, 0)]
+        self.grants = 0
         self.targets: list[tuple[float, int]] = [(0.0, initial)]
         self.squeezes: list[float] = []
         self.pings: list[float] = []
@@ -272,7 +273,7 @@ class Receiver:
     def return_credit(self, window_id: int, window: ReceiveWindow, size: int) -> None:
         window.owed += size
         target = self.bdp.target if window_id else self.whole()
-        if window.owed * GRANT_FRACTION < window.max_window_size:
+        if window.owed * self.world.fraction < window.max_window_size:
             return
         increment = window.due(target)
         if increment:
@@ -290,6 +291,7 @@ class Receiver:
 
     def grant(self, window_id: int, window: ReceiveWindow, increment: int) -> None:
         window.window_opened(increment)
+        self.grants += 1
         self.write(lambda: self.world.sender.grant(window_id, increment))
 
     def follow(self) -> None:
@@ -344,6 +346,7 @@ class World:
         frame: Bytes of a DATA frame.
         turn: Seconds between the arrival of bytes and the receiver's look at its socket.
         known_rtt: Whether the SETTINGS already told the round trip.
+        fraction: A grant waits until this fraction of the window is owed.
     """
 
     link: Link
@@ -355,6 +358,7 @@ class World:
     frame: int = 16 * KIB
     turn: float = 0.0
     known_rtt: bool = True
+    fraction: int = GRANT_FRACTION
 
     def __post_init__(self) -> None:
         self.clock = Clock()
