@@ -22,12 +22,12 @@ GONE_WITHIN = 20.0
 class Program:
     """A running example, and every process that it started, whatever became of their parents."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, **environ: str) -> None:
         self._mark = uuid.uuid4().hex
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
-            env={**os.environ, "EXAMPLE_MARK": self._mark, "COLUMNS": "100"},
+            env={**os.environ, "EXAMPLE_MARK": self._mark, "COLUMNS": "100", **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -61,8 +61,8 @@ class Program:
 
 
 @contextlib.contextmanager
-def started(*command: str) -> Iterator[Program]:
-    program = Program(*command)
+def started(*command: str, **environ: str) -> Iterator[Program]:
+    program = Program(*command, **environ)
     try:
         yield program
     finally:

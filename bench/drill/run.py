@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from bench.drill.faults import Trouble
 from bench.drill.ledger import FAULTS, Journal
 from bench.drill.schedule import make_schedule
 from bench.drill.workers import WORKERS, run_sites
-from tests.peers.process import ROOT
+from tests.peers.process import LAUNCH, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +95,7 @@ async def _call(drill: Drill, folder: Path, sites: Sequence[Site]) -> SelfReport
         loop=drill.loop,
     )
     caller = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(LAUNCH), str(os.getpid())),  # it ends when this process does
         *(sys.executable, "-m", "bench.drill.caller", task.to_json()),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,

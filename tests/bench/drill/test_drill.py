@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.drill.results import Result
+from tests.test_examples import Program, started
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,3 +40,40 @@ def test_the_short_drill_passes(pytestconfig: pytest.Config, tmp_path: Path) -> 
     assert "FAILED" not in done.stdout
     assert "The schedule of seed 1:" in done.stdout
     assert (tmp_path / "short-1.svg").stat().st_size > 10_000
+
+
+@contextlib.contextmanager
+def under_way(folder: Path) -> Iterator[Program]:
+    """A short drill whose caller has begun to make calls."""
+    options = ("--short", "--out", str(folder))
+    with started("bench.drill", *options, TMPDIR=str(folder)) as program:
+        program.read_until("starting the workers")
+        give_up = time.monotonic() + 30
+        while not list(folder.glob("drill-*/calls.tsv")):
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        yield program
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_drill_leaves_no_process_and_no_file(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with under_way(tmp_path) as program:
+        program.process.send_signal(number)
+        output, complaints = program.process.communicate(timeout=30)
+        assert "stopped" in output
+        assert "Traceback" not in complaints
+        assert program.process.returncode == 128 + signal.SIGINT
+        assert program.none_left()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
+)
+def test_a_killed_drill_leaves_no_process(tmp_path: Path) -> None:
+    with under_way(tmp_path) as program:
+        assert len(program.processes()) > 12
+        program.process.kill()
+        assert program.none_left()
