@@ -220,9 +220,13 @@ class Dialling:
                 processed=False,
             ) from None
         self._common.opened(protocol)
+        assert report.winner is not None
+        if protocol.connection.ready and not protocol.connection.usable:
+            # Its peer was so fast that it has left again: the next try, but not at once.
+            self._addresses.failed([report.winner], monotonic())
+            return False
         if protocol.connection.closed:
             raise self._failure(protocol)
-        assert report.winner is not None
         self._addresses.connected(report.winner)
         self._host.connected(protocol, report.winner)
         return True

@@ -340,9 +340,13 @@ class HostPool:
     # What a dial reports.
 
     def connected(self, protocol: ClientProtocol, address: Address) -> None:
-        """Take a connection that stands; its peer's SETTINGS are still to come."""
-        protocol.connection.capacity = min(protocol.connection.capacity, self._capacity)
+        """Take a connection that stands; its peer's SETTINGS may be there or still to come."""
+        ready = protocol.connection.ready
+        if not ready:
+            protocol.connection.capacity = min(protocol.connection.capacity, self._capacity)
         self._choice.add(protocol, address)
+        if ready:
+            self._ready(protocol)
 
     def paused(self, until: float, error: TransportError | None) -> bool:
         """Fail those who cannot wait for the next try; whether anybody can."""
