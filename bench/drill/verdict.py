@@ -31,6 +31,11 @@ GRACE: Final = 0.25
 SHOWN: Final = 8
 """Examples that are kept of each thing that should not be."""
 REFUSED_STREAM: Final = 7
+WAITED: Final = frozenset({"RequestTimeout", "PoolTimeout", "ConnectTimeout"})
+EXCUSES: Final = frozenset(
+    {kind.name for kind in KINDS if kind.side == "process" or any(kind.lasts)} | {"half-open"}
+)
+"""Kinds of faults for which a worker, or the one that its name leads to, cannot be reached."""
 OPENING: Final = 0.02
 """Seconds that a link takes to refuse dials once it was told to."""
 AGAIN: Final = 0.1
@@ -143,6 +148,7 @@ class Verdict:
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.late = 0.0
+        self.starved = Finds()
         self.lost = 0
         self.failed = 0
         self.doubled, self.untrue, self.missing = Finds(), Finds(), Finds()
@@ -192,6 +198,8 @@ class Verdict:
             self.dials.add(final.processed)
         if final.stream_id is None:
             self.unwritten.add(final.processed)
+            if final.error in WAITED and not (call.hurried or self.shares.struck(call) & EXCUSES):
+                self.starved.add(f"{call.request_id}: {call.words}, begun at {call.begin:.2f} s")
         elif final.processed is False and call.replayable and self._gave_up_early(call):
             self.given_up.add(f"{call.request_id}: {call.attempts} attempts, {call.words}")
 
@@ -264,6 +272,9 @@ class Verdict:
             self.dials.check("refused dials: processed is False"),
             self.unwritten.check("never written: processed is False"),
             self.given_up.check("unprocessed, replayable, in time, and not tried again"),
+            self.starved.check(
+                "waited to the end of their time though the worker could be reached"
+            ),
             self._dialled_once().check("times of refusal in which a dial was not tried again"),
             *self._quota(),
             self._goodput(),

@@ -154,13 +154,13 @@ class Shares:
             return
         number, total = self._usual.get((call.worker, call.kind), (0, 0.0))
         usual = total / number if number else 0.0
-        struck = self._struck(call)
+        struck = self.struck(call)
         for kind in struck:
             self.kinds[kind].add(call, usual)
         if not struck:
             self.outside.add(call, usual)
 
-    def _struck(self, call: Call) -> set[str]:
+    def struck(self, call: Call) -> set[str]:
         """Returns the kinds of faults whose windows a call touches."""
         begins = self._begins[call.worker]
         first = bisect_left(begins, call.begin - self._longest)

@@ -190,6 +190,17 @@ def test_what_could_have_been_sent_again_has_to_be(
     assert verdict.lost == 1
 
 
+def test_who_waits_in_vain_while_the_worker_can_be_reached_fails_it(tmp_path: Path) -> None:
+    waited = call(40, ERROR, error("RequestTimeout", False, None))
+    title = "waited to the end of their time though the worker could be reached"
+    log = without(40)
+    assert failed(judge(tmp_path, waited, log=log)) == [title]
+    refusing = [("REFUSED_STREAM", 0, 4.9, 5.2)]
+    assert failed(judge(tmp_path, waited, log=log, faults=refusing)) == [title]
+    assert failed(judge(tmp_path, replace(waited, hurried=True), log=log)) == []
+    assert failed(judge(tmp_path, waited, log=log, faults=[("SIGSTOP", 0, 4.9, 5.2)])) == []
+
+
 def test_a_kind_of_fault_that_came_too_seldom_fails_it(tmp_path: Path) -> None:
     drill = replace(DRILL, plan=replace(DRILL.plan, each_process=1))
     kills = [("SIGKILL", 0, 5.0, 6.0), ("SIGSTOP", 0, 7.0, 8.0)]
