@@ -284,7 +284,7 @@ class Caller:
                 if not scope.expired():
                     scope.reschedule(asyncio.get_running_loop().time())
         elif fault.kind == "pool drain":
-            party.drain(target.url)
+            await party.drain(target.url, warm=fault.dice < 0.5)
         else:
             await self._move(fault)
         journal.write((fault.kind, fault.worker, begin, self.clock()))

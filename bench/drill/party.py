@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 READ_TIMEOUT: Final = 1.5
 """Seconds between two pieces of a response at most."""
 DNS_REFRESH: Final = 0.25
+AGE: Final = 10.0
+"""Seconds after which a connection makes way for another."""
+KEYS: Final = 40
+"""Of so many requests five have a key each, that keeps them on one connection."""
 
 
 class Answer(NamedTuple):
@@ -48,8 +53,8 @@ class Party(Protocol):
     def explain(self, error: Exception) -> tuple[tuple[Tried, ...], int] | None:
         """Returns the attempts that an error tells of and their number; None for no known error."""
 
-    def drain(self, url: str) -> None:
-        """Lets new requests to this host go over new connections."""
+    async def drain(self, url: str, *, warm: bool) -> None:
+        """Lets new requests to this host go over new connections, which may be made ahead."""
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -91,6 +96,7 @@ class Ours:
             keep_alive_timeout=0.5,
             max_connections_per_host=10,
             dns_refresh=DNS_REFRESH,
+            max_connection_age=AGE,
             **config,
         )
         self.client = HttpRequestClient(chosen, resolver=names)
@@ -100,7 +106,7 @@ class Ours:
     ) -> Answer:
         """Sends a request."""
         response = await self.client.request(
-            "POST", url, headers=headers, body=body, timeout=timeout
+            "POST", url, headers=headers, body=body, timeout=timeout, affinity=_key(headers)
         )
         return Answer(response.status, response.body, _failed(response.attempts))
 
@@ -121,11 +127,15 @@ class Ours:
         notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("attempt ")]
         return (_tried(error),), len(notes) + 1
 
-    def drain(self, url: str) -> None:
+    async def drain(self, url: str, *, warm: bool) -> None:
         """Drains the connections of a host."""
-        drain = getattr(self.client, "drain", None)
-        if drain is not None:
-            drain(url)
+        draining = asyncio.ensure_future(self.client.drain(url))
+        try:
+            if warm:
+                await self.client.warm_up([url])
+            await draining
+        finally:
+            draining.cancel()
 
     def broken_windows(self) -> list[str]:
         """Returns the connections that do not give their peers all the credit that they should.
@@ -143,6 +153,11 @@ class Ours:
     async def close(self) -> None:
         """Closes all connections."""
         await self.client.close()
+
+
+def _key(headers: Mapping[str, str]) -> str | None:
+    number = int(headers["request-id"]) % KEYS
+    return str(number) if number % 8 == 0 else None
 
 
 def _failed(attempts: Sequence[Attempt]) -> tuple[Tried, ...]:

@@ -26,7 +26,7 @@ class Rival:
         """Returns the name of an error: no more is to be learned from it."""
         return (Tried(type(error).__name__, None, None, None, ""),), 1
 
-    def drain(self, url: str) -> None:
+    async def drain(self, url: str, *, warm: bool) -> None:
         """Does nothing: there is no such call."""
 
 
