@@ -25,9 +25,9 @@ from dynamo_h2.response import Headers, Response
 from dynamo_h2.routes import Routes
 from dynamo_h2.streaming import StreamContext
 from dynamo_h2.transport.affinity import PinnedHost
-from dynamo_h2.transport.common import HostKey
 from dynamo_h2.transport.connect import Dialer
 from dynamo_h2.transport.pool import Pool
+from dynamo_h2.transport.resources import HostKey
 
 if TYPE_CHECKING:
     import ssl

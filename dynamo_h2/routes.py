@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dynamo_h2.http2.headers import build_head, normalize_headers
 from dynamo_h2.origin import parse_address
-from dynamo_h2.transport.common import HostKey
+from dynamo_h2.transport.resources import HostKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection

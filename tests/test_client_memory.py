@@ -32,7 +32,7 @@ OPTIONS = {
 def budget_of(client: HttpRequestClient) -> MemoryBudget:
     pool = client._pool
     assert pool is not None
-    return pool._common.memory
+    return pool._resources.memory
 
 
 def held(client: HttpRequestClient) -> int:

@@ -23,7 +23,7 @@ ORDER = (
     *("http2.stream", "http2.failures", "http2.uploads", "http2.credit", "http2.connection"),
     # asyncio
     *("transport.sockets", "transport.retry", "transport.protocol", "transport.connect"),
-    *("transport.calm", "transport.common", "transport.waiting", "transport.choice"),
+    *("transport.calm", "transport.resources", "transport.waiting", "transport.choice"),
     *("transport.addresses", "transport.names", "transport.dialling"),
     *("transport.pins", "transport.host_pool", "transport.affinity", "transport.pool"),
     # the front door

@@ -29,7 +29,7 @@ async def refuse_after_the_first(connection: Connection) -> None:
 def spend(client: HttpRequestClient) -> None:
     """Use up the budget."""
     assert client._pool is not None
-    budget = client._pool._common.retries
+    budget = client._pool._resources.retries
     while budget.take(time.monotonic()):
         pass
 

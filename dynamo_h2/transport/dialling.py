@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from dynamo_h2.http2.connection import State
     from dynamo_h2.transport.addresses import Addresses
-    from dynamo_h2.transport.common import Common, HostKey
     from dynamo_h2.transport.names import Names
+    from dynamo_h2.transport.resources import HostKey, Resources
     from dynamo_h2.transport.sockets import Address
 
     class Host(Protocol):
@@ -52,7 +52,7 @@ class Dialling:
     """The dials of one host.
 
     Args:
-        common: What all hosts share.
+        resources: What all hosts share.
         key: Whom to dial.
         host: For whom.
         names: Asks for addresses.
@@ -65,9 +65,9 @@ class Dialling:
     """
 
     def __init__(
-        self, common: Common, key: HostKey, host: Host, names: Names, addresses: Addresses
+        self, resources: Resources, key: HostKey, host: Host, names: Names, addresses: Addresses
     ) -> None:
-        self._common = common
+        self._resources = resources
         self._key = key
         self._name = str(key.origin)
         self._host = host
@@ -94,7 +94,7 @@ class Dialling:
         """Dial, unless that is under way."""
         if self.task is None:
             self._spare = spare
-            self.task = self._common.loop.create_task(self._connect())
+            self.task = self._resources.loop.create_task(self._connect())
             self.task.add_done_callback(self._done)
         elif self._spare and not spare:
             self._again = True
@@ -135,10 +135,10 @@ class Dialling:
         self.last_error = error
         if not isinstance(error, ConnectError) or not dial_may_be_retried(error):
             return False
-        common = self._common
-        if self._spare or self._failures >= common.config.connect_retries:
+        resources = self._resources
+        if self._spare or self._failures >= resources.config.connect_retries:
             return False
-        if not common.retries.take(monotonic()):
+        if not resources.retries.take(monotonic()):
             return False
         self._failures += 1
         return True
@@ -148,14 +148,14 @@ class Dialling:
         self.paused_until = 0.0
         again, self._again = self._again, False
         error = self._error(task)
-        if error is not None and again and not self._common.closed:
+        if error is not None and again and not self._resources.closed:
             self.start()
         else:
             self._host.dialled(None if self._spare else error)
 
     def _error(self, task: asyncio.Task[None]) -> TransportError | None:
         """What a dial that is over has to say."""
-        if task.cancelled() and self._common.closed:
+        if task.cancelled() and self._resources.closed:
             return ClientClosed("client is closed", origin=self._name, processed=False)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None or isinstance(error, TransportError):
@@ -171,7 +171,7 @@ class Dialling:
         while await self._until_one_may_be_tried():
             report = DialReport()
             try:
-                async with self._common.dials:
+                async with self._resources.dials:
                     connected = await self._try_once(report)
             except TransportError as error:
                 self._note(report.at_fault)
@@ -201,7 +201,7 @@ class Dialling:
 
     async def _try_once(self, report: DialReport) -> bool:
         """Make a connection; False when there is no address that may be tried now."""
-        timeout = self._common.config.connect_timeout
+        timeout = self._resources.config.connect_timeout
         settings_due = inf if timeout is None else monotonic() + timeout
         try:
             async with asyncio.timeout(timeout):
@@ -219,7 +219,7 @@ class Dialling:
                 origin=self._name,
                 processed=False,
             ) from None
-        self._common.opened(protocol)
+        self._resources.opened(protocol)
         assert report.winner is not None
         if protocol.connection.ready and not protocol.connection.usable:
             # Its peer was so fast that it has left again: the next try, but not at once.
@@ -234,18 +234,18 @@ class Dialling:
     async def _dial(
         self, addresses: Sequence[Address], settings_due: float, report: DialReport
     ) -> ClientProtocol:
-        common = self._common
+        resources = self._resources
         make = partial(
             ClientProtocol,
-            common.intervals.config_for(self._name),
+            resources.intervals.config_for(self._name),
             self._name,
             on_state=self._host.changed,
-            counters=common.counters,
+            counters=resources.counters,
             settings_due=settings_due,
-            memory=common.memory,
+            memory=resources.memory,
         )
         self._addresses.dialled(addresses[0])
-        return await common.dialer.dial(
+        return await resources.dialer.dial(
             self._key.origin,
             make,
             server_hostname=self._key.server_hostname,

@@ -40,8 +40,8 @@ from dynamo_h2.transport.waiting import Limit, Line
 if TYPE_CHECKING:
     from dynamo_h2.call import Times
     from dynamo_h2.http2.stream import Request, Stream
-    from dynamo_h2.transport.common import Common, HostKey
     from dynamo_h2.transport.protocol import ClientProtocol
+    from dynamo_h2.transport.resources import HostKey, Resources
     from dynamo_h2.transport.sockets import Address
     from dynamo_h2.transport.waiting import Waiter
 
@@ -53,28 +53,28 @@ class HostPool:
     """The connections to one host.
 
     Args:
-        common: What all hosts of the pool share.
+        resources: What all hosts of the pool share.
         key: Whom it leads to.
     """
 
-    def __init__(self, common: Common, key: HostKey) -> None:
+    def __init__(self, resources: Resources, key: HostKey) -> None:
         self.key = key
         self.name = str(key.origin)
         self.used_at = monotonic()
         self.failed = False
         self.forgotten = False
-        self.retries = common.retries
-        self._common = common
-        self._config = common.config
+        self.retries = resources.retries
+        self._resources = resources
+        self._config = resources.config
         self._choice = Choice()
         self.connections = self._choice.connections
         self.pins = Pins()
         self._arrivals: list[asyncio.Future[TransportError | None]] = []
-        self._line = Line(common.loop, self.name, self._why_waiting)
+        self._line = Line(resources.loop, self.name, self._why_waiting)
         self._waiters = self._line.waiters
         self._addresses = Addresses()
-        self._names = Names(common, key.origin, self._addresses, self._refreshed)
-        self._dialling = Dialling(common, key, self, self._names, self._addresses)
+        self._names = Names(resources, key.origin, self._addresses, self._refreshed)
+        self._dialling = Dialling(resources, key, self, self._names, self._addresses)
         self._due_at = inf  # when a request is to look at the addresses
         self._no_dial_before = 0.0
         self._retry: asyncio.TimerHandle | None = None
@@ -148,7 +148,7 @@ class HostPool:
         if self._choice.any_ready:
             return None
         self.used_at = monotonic()
-        arrival: asyncio.Future[TransportError | None] = self._common.loop.create_future()
+        arrival: asyncio.Future[TransportError | None] = self._resources.loop.create_future()
         self._arrivals.append(arrival)
         self._grow()
         try:
@@ -204,10 +204,10 @@ class HostPool:
         self, times: Times, deadline: float, began: float, avoid: ClientProtocol | None
     ) -> ClientProtocol:
         """Wait in line for a slot; it comes reserved."""
-        if self._common.closed:
+        if self._resources.closed:
             raise ClientClosed("client is closed", origin=self.name, processed=False)
         if self.forgotten:
-            self._common.strayed(self)
+            self._resources.strayed(self)
         if began >= self._due_at:
             self._see_to_addresses(began)
         limit = Limit.of(times, deadline, began, connecting=not self.connections)
@@ -308,11 +308,11 @@ class HostPool:
 
     def _grow(self) -> None:
         """Dial for those who wait, unless a dial is under way or the host has all it may have."""
-        if not (self._dialling.under_way or self._choice.unready or self._common.closed):
+        if not (self._dialling.under_way or self._choice.unready or self._resources.closed):
             if self._may_grow():
                 self._dialling.start()
             elif self._retry is None and self.connections:
-                self._retry = self._common.loop.call_later(DIAL_PAUSE, self._try_again)
+                self._retry = self._resources.loop.call_later(DIAL_PAUSE, self._try_again)
 
     def _try_again(self) -> None:
         self._retry = None
@@ -421,7 +421,7 @@ class HostPool:
             self._settle()
         elif state is State.CALM_DOWN:
             interval = protocol.connection.keep_alive_interval
-            self._common.intervals.lengthen(self.name, interval)
+            self._resources.intervals.lengthen(self.name, interval)
         else:
             self._remove(protocol)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dynamo_h2.origin import Origin
     from dynamo_h2.transport.addresses import Addresses
-    from dynamo_h2.transport.common import Common
+    from dynamo_h2.transport.resources import Resources
 
 # Not all hosts that were used first at the same time are asked for at the same time.
 _JITTER = 0.1
@@ -36,7 +36,7 @@ class Names:
     """Asks for the addresses of one host.
 
     Args:
-        common: What all hosts share.
+        resources: What all hosts share.
         origin: Whose addresses they are.
         addresses: Where the answers go.
         on_refreshed: Called after an answer that was not asked for by a dial.
@@ -45,16 +45,16 @@ class Names:
         refresh_at: When it is time to ask again, in monotonic seconds; infinite for never.
     """
 
-    __slots__ = ("_addresses", "_common", "_on_refreshed", "_origin", "_task", "refresh_at")
+    __slots__ = ("_addresses", "_on_refreshed", "_origin", "_resources", "_task", "refresh_at")
 
     def __init__(
         self,
-        common: Common,
+        resources: Resources,
         origin: Origin,
         addresses: Addresses,
         on_refreshed: Callable[[], None],
     ) -> None:
-        self._common = common
+        self._resources = resources
         self._origin = origin
         self._addresses = addresses
         self._on_refreshed = on_refreshed
@@ -75,7 +75,7 @@ class Names:
             ConnectError: There is no address, and none is known from before.
         """
         try:
-            answer = await self._common.dialer.resolve(self._origin)
+            answer = await self._resources.dialer.resolve(self._origin)
         except Exception:
             if not self._addresses.any_known:
                 raise
@@ -88,7 +88,7 @@ class Names:
         """Ask again, if it is time; the answer is seen to when it is there."""
         if now >= self.refresh_at and self._task is None and self.refresh_at > 0:
             self._plan(now)
-            self._task = self._common.loop.create_task(self._ask())
+            self._task = self._resources.loop.create_task(self._ask())
             self._task.add_done_callback(self._asked)
 
     def cancel(self) -> None:
@@ -98,13 +98,13 @@ class Names:
             self._task.cancel()
 
     def _plan(self, now: float) -> None:
-        period = self._common.config.dns_refresh
+        period = self._resources.config.dns_refresh
         jitter = 1 + _JITTER * (2 * random.random() - 1)
         self.refresh_at = inf if period is None else now + period * jitter
 
     async def _ask(self) -> None:
-        async with asyncio.timeout(self._common.config.connect_timeout or _PATIENCE):
-            self._addresses.learn(await self._common.dialer.resolve(self._origin))
+        async with asyncio.timeout(self._resources.config.connect_timeout or _PATIENCE):
+            self._addresses.learn(await self._resources.dialer.resolve(self._origin))
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._task = None

@@ -10,9 +10,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from dynamo_h2.errors import ClientClosed
-from dynamo_h2.transport.common import Common
 from dynamo_h2.transport.host_pool import HostPool
 from dynamo_h2.transport.protocol import CLOSE_TIMEOUT
+from dynamo_h2.transport.resources import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dynamo_h2.config import Http2Config
     from dynamo_h2.metrics import Counters, Stats
     from dynamo_h2.origin import Origin
-    from dynamo_h2.transport.common import HostKey
     from dynamo_h2.transport.connect import Dialer
+    from dynamo_h2.transport.resources import HostKey
 
 # For how long a host counts for the client's health after its last use, in seconds.
 HEALTH_WINDOW = 60.0
@@ -42,9 +42,9 @@ class Pool:
     """
 
     def __init__(self, config: Http2Config, dialer: Dialer, counters: Counters) -> None:
-        self._common = Common(config, dialer, counters)
-        self.loop = self._common.loop
-        self._open = self._common.open
+        self._resources = Resources(config, dialer, counters)
+        self.loop = self._resources.loop
+        self._open = self._resources.open
         self._hosts: OrderedDict[HostKey, HostPool] = OrderedDict()
 
     def host(self, key: HostKey) -> HostPool:
@@ -55,16 +55,16 @@ class Pool:
         """
         host = self._hosts.get(key)
         if host is None:
-            if self._common.closed:
+            if self._resources.closed:
                 raise ClientClosed("client is closed", origin=str(key.origin), processed=False)
             self._forget_unused()
-            host = self._hosts[key] = HostPool(self._common, key)
+            host = self._hosts[key] = HostPool(self._resources, key)
         return host
 
     @property
     def healthy(self) -> bool:
         """Whether a host that was used lately has a connection, or its last dial did not fail."""
-        if self._common.closed:
+        if self._resources.closed:
             return False
         since = monotonic() - HEALTH_WINDOW
         used = [host for host in self._hosts.values() if host.used_at >= since]
@@ -73,11 +73,11 @@ class Pool:
     def stats(self) -> Stats:
         """A snapshot of the counters and of what is open now."""
         loads = [len(protocol.connection.streams) for protocol in self._open]
-        return self._common.counters.snapshot(
+        return self._resources.counters.snapshot(
             connections_active=sum(1 for load in loads if load),
             connections_idle=sum(1 for load in loads if not load),
             streams_in_flight=sum(loads),
-            keep_alive_intervals=self._common.intervals.snapshot(),
+            keep_alive_intervals=self._resources.intervals.snapshot(),
         )
 
     async def warm_up(self, keys: Iterable[HostKey]) -> int:
@@ -101,8 +101,8 @@ class Pool:
 
     async def close(self) -> None:
         """Close every connection and wait until their sockets are gone."""
-        self._common.closed = True
-        hosts = [*self._hosts.values(), *self._common.strays]
+        self._resources.closed = True
+        hosts = [*self._hosts.values(), *self._resources.strays]
         self._hosts.clear()
         for host in hosts:
             host.shut()

@@ -18,9 +18,9 @@ from dynamo_h2 import (
     RequestTimeout,
 )
 from dynamo_h2.origin import Origin
-from dynamo_h2.transport.common import MAX_DIALS
 from dynamo_h2.transport.connect import Dialer, DialReport
 from dynamo_h2.transport.protocol import ClientProtocol
+from dynamo_h2.transport.resources import MAX_DIALS
 from dynamo_h2.transport.sockets import Address, AddressInfo
 from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
 from tests.behaviours_pool import start
@@ -249,7 +249,7 @@ async def test_a_dial_that_is_made_again_takes_a_token_of_the_budget_of_retries(
         names = Names([info("127.0.0.1", port)])
         async with with_names(names, connect_retries=1) as client:
             assert client._pool is not None
-            while client._pool._common.retries.take(time.monotonic()):
+            while client._pool._resources.retries.take(time.monotonic()):
                 pass
             with pytest.raises(ConnectError):
                 await client.request("GET", "worker.example:80/")

@@ -49,7 +49,7 @@ class HostKey(NamedTuple):
     server_hostname: str | None
 
 
-class Common:
+class Resources:
     """What all hosts of a pool share; it belongs to one event loop.
 
     Args:
