@@ -1,20 +1,20 @@
 """Which of a host's connections a request goes to.
 
-1. The least loaded one that has a free slot. Where the host is in several places, the one among
-   equals that was taken or given back the longest time ago: they take turns. Else the one that was
-   most lately: those that are not needed become idle, and close.
+1. The least loaded one that has a free slot. Equals take turns where the host is in several places.
+   Else the same ones are taken again and again: those that are not needed become idle, and close.
 2. Nothing is written ahead of a peer's SETTINGS where a connection that has proved good will do.
 3. A suspect connection, whose peer owes us a sign of life, is left alone as long as another is
    there, or may be dialled. While there is one, nothing is written ahead at all.
 
-Connections with a free slot stand in buckets, one for each load. To take a slot or to give it back
-moves a connection to the next bucket, so that nothing here takes longer with more connections. A
-host with a single connection, which is the rule, needs none of that.
+A few connections are looked through. More of them stand in buckets, one for each load: to take a
+slot or to give it back moves a connection to the next bucket, so that nothing takes longer with a
+thousand connections than with ten. A single one, which is the rule, needs neither.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,16 +23,21 @@ if TYPE_CHECKING:
     from dynamo_h2.transport.protocol import ClientProtocol
     from dynamo_h2.transport.sockets import Address
 
+# Up to so many connections are looked through: to look at one takes a tenth of a microsecond, to
+# keep the buckets two for each request.
+FEW = 12
+
 
 class Choice:
     """The connections of one host that take requests.
 
     Attributes:
-        connections: All of them, the oldest first, with their addresses.
+        connections: All of them with their addresses; the oldest first unless they take turns.
         suspects: Those whose peers owe us a sign of life.
         unready: Those whose peers have not sent their SETTINGS yet.
         barred: Those whose peers take no streams at all.
-        only: The single connection, where it is good; while there is one, no load is kept here.
+        only: The single connection, where it is good.
+        few: Whether there are few; then nobody has to tell what has moved.
         take_turns: Whether equals take turns.
     """
 
@@ -42,6 +47,7 @@ class Choice:
         "_places",
         "barred",
         "connections",
+        "few",
         "only",
         "suspects",
         "take_turns",
@@ -54,6 +60,7 @@ class Choice:
         self.unready: dict[ClientProtocol, None] = {}
         self.barred: dict[ClientProtocol, None] = {}
         self.only: ClientProtocol | None = None
+        self.few = True
         self.take_turns = False
         self._buckets: list[OrderedDict[ClientProtocol, None]] = [OrderedDict()]
         self._places: dict[ClientProtocol, int] = {}
@@ -104,7 +111,7 @@ class Choice:
             self.barred.pop(protocol, None)
         else:
             self.barred[protocol] = None
-        if self.only is None:
+        if not self.few:
             self._place(protocol)
 
     # Who is chosen.
@@ -131,6 +138,69 @@ class Choice:
         only = self.only
         if only is not None:
             return only if only is not avoid and only.load < only.connection.capacity else None
+        best = self._look_through(avoid) if self.few else self._first_placed(avoid)
+        if best is None:
+            best = _least_loaded(each for each in self._writable_ahead() if each is not avoid)
+        return best
+
+    def has_room(self, protocol: ClientProtocol) -> bool:
+        """Whether a connection is good, and has a free slot."""
+        if protocol in self.suspects or (self.suspects and protocol in self.unready):
+            return False
+        return protocol.load < protocol.connection.capacity
+
+    def least_loaded_suspect(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
+        """The least loaded suspect connection with a free slot."""
+        return _least_loaded(each for each in self.suspects if each is not avoid)
+
+    def surplus(self, keep: int) -> ClientProtocol | None:
+        """A good connection without a request, where there are more than ``keep`` of them."""
+        if len(self.connections) <= keep:
+            return None
+        if self.few:
+            good = [each for each in self.connections if not self._doubtful(each)]
+            idle = [each for each in good if not each.load]
+            return idle[0 if self.take_turns else -1] if len(idle) > keep else None
+        placed = self._buckets[0]
+        return next(iter(placed)) if len(placed) > keep else None
+
+    def _writable_ahead(self) -> Iterable[ClientProtocol]:
+        return () if self.suspects else self.unready
+
+    def _doubtful(self, protocol: ClientProtocol) -> bool:
+        return protocol in self.suspects or protocol in self.unready
+
+    # A few.
+
+    def begin_turns(self, protocol: ClientProtocol) -> None:
+        """Let equals take turns from here on, after one that was just taken."""
+        if not self.take_turns:
+            self.take_turns = True
+            self._to_the_end(protocol)
+
+    def _to_the_end(self, protocol: ClientProtocol) -> None:
+        self.connections[protocol] = self.connections.pop(protocol)
+
+    def _look_through(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
+        best: ClientProtocol | None = None
+        least = inf  # of the loads
+        doubts = self.suspects or self.unready
+        for protocol in self.connections:
+            load = protocol.load
+            if (
+                load < least
+                and load < protocol.connection.capacity
+                and protocol is not avoid
+                and not (doubts and self._doubtful(protocol))
+            ):
+                best, least = protocol, load
+        if best is not None and self.take_turns:
+            self._to_the_end(best)
+        return best
+
+    # Many.
+
+    def _first_placed(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
         buckets = self._buckets
         while self._least < len(buckets) and not buckets[self._least]:
             self._least += 1
@@ -139,50 +209,23 @@ class Choice:
             for protocol in bucket if self.take_turns else reversed(bucket):
                 if protocol is not avoid:
                     return protocol
-        return _least_loaded(each for each in self._writable_ahead() if each is not avoid)
-
-    def has_room(self, protocol: ClientProtocol) -> bool:
-        """Whether a connection is good, and has a free slot."""
-        if protocol is self.only or protocol in self._writable_ahead():
-            return protocol.load < protocol.connection.capacity
-        return protocol in self._places
-
-    def least_loaded_suspect(self, avoid: ClientProtocol | None) -> ClientProtocol | None:
-        """The least loaded suspect connection with a free slot."""
-        return _least_loaded(each for each in self.suspects if each is not avoid)
-
-    def surplus(self, keep: int) -> ClientProtocol | None:
-        """A good connection without a request, where there are more than ``keep`` of them."""
-        only = self.only
-        if only is not None:
-            return only if not (keep or only.load or self.unready) else None
-        idle = self._buckets[0]
-        return next(iter(idle)) if len(idle) > keep else None
-
-    def _writable_ahead(self) -> Iterable[ClientProtocol]:
-        return () if self.suspects else self.unready
-
-    # The buckets.
+        return None
 
     def _arrange(self, *changed: ClientProtocol) -> None:
         """See to it that who has changed stands in the right place, where places are kept."""
-        before = self.only
-        self.only = None
-        if len(self.connections) == 1 and not self.suspects:
-            (self.only,) = self.connections
-            self._take_out(self.only)
-            return
-        for protocol in (before, *changed):
-            if protocol is not None and protocol in self.connections:
+        alone = len(self.connections) == 1 and not self.suspects
+        self.only = next(iter(self.connections)) if alone else None
+        before, self.few = self.few, len(self.connections) <= FEW
+        if self.few:
+            for protocol in list(self._places):
+                self._take_out(protocol)
+        else:
+            for protocol in self.connections if before else changed:
                 self._place(protocol)
 
     def _place(self, protocol: ClientProtocol) -> None:
         load = protocol.load
-        if (
-            load >= protocol.connection.capacity
-            or protocol in self.suspects
-            or protocol in self.unready
-        ):
+        if load >= protocol.connection.capacity or self._doubtful(protocol):
             self._take_out(protocol)
             return
         if self._places.get(protocol) == load:

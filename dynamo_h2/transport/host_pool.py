@@ -114,7 +114,7 @@ class HostPool:
             return None
         self.used_at = now
         stream = protocol.connection.open_stream(request, now)
-        if choice.only is None:
+        if not choice.few:
             choice.moved(protocol)
         return protocol, stream
 
@@ -141,7 +141,7 @@ class HostPool:
         """Let requests with a key go to one connection; equals take turns then, to spread keys."""
         if protocol in self.connections:
             self.pins.put(key, protocol)
-            self._choice.take_turns = True
+            self._choice.begin_turns(protocol)
 
     async def warm_up(self) -> TransportError | None:
         """Wait until a peer has sent its SETTINGS; what stands against it."""
@@ -408,7 +408,7 @@ class HostPool:
         """Take note of what a connection tells."""
         if state is State.FREED:
             choice = self._choice
-            if choice.only is None or choice.barred or not protocol.connection.capacity:
+            if not choice.few or choice.barred or not protocol.connection.capacity:
                 choice.moved(protocol)
             if self._waiters or (not protocol.connection.streams and not protocol.load):
                 self._settle()

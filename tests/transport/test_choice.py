@@ -11,7 +11,8 @@ import pytest
 
 from dynamo_h2 import Http2Config
 from dynamo_h2.metrics import Counters
-from dynamo_h2.transport.choice import Choice
+from dynamo_h2.transport import choice as choice_module
+from dynamo_h2.transport.choice import FEW, Choice
 from dynamo_h2.transport.protocol import ClientProtocol
 from dynamo_h2.transport.sockets import Address
 
@@ -74,13 +75,17 @@ def calls_of_a_slot(count: int) -> int:
     return calls
 
 
-async def test_a_thousand_connections_take_no_longer_than_two() -> None:
-    assert calls_of_a_slot(1000) <= calls_of_a_slot(2) + 100
-    assert calls_of_a_slot(1) < calls_of_a_slot(2)
+async def test_a_thousand_connections_take_no_longer_than_a_few_more_than_a_few() -> None:
+    assert calls_of_a_slot(1000) <= calls_of_a_slot(FEW + 1) + 100
+    assert calls_of_a_slot(1) < calls_of_a_slot(2) < calls_of_a_slot(FEW)
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_it_is_always_the_least_loaded_with_a_free_slot(seed: int) -> None:
+@pytest.mark.parametrize("few", [0, 3, FEW])
+async def test_it_is_always_the_least_loaded_with_a_free_slot(
+    seed: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice_module, "FEW", few)
     chooser = random.Random(seed)
     choice = Choice()
     everyone: list[ClientProtocol] = []
@@ -133,27 +138,29 @@ def check(choice: Choice, everyone: list[ClientProtocol], chooser: random.Random
     assert set(choice.barred) == {each for each in everyone if not each.connection.capacity}
 
 
-async def test_equals_take_turns_where_there_are_several_places() -> None:
-    choice, protocols = among(3)
+@pytest.mark.parametrize("count", [3, FEW + 1])
+async def test_equals_take_turns_where_there_are_several_places(count: int) -> None:
+    choice, protocols = among(count)
     choice.take_turns = True
     taken = []
-    for _ in range(6):
+    for _ in range(2 * count):
         protocol = take(choice)
         assert protocol is not None
         taken.append(protocol)
         give_back(choice, protocol)
-    assert taken[:3] == taken[3:]
+    assert taken[:count] == taken[count:]
     assert set(taken) == set(protocols)
 
 
-async def test_else_who_is_not_needed_stays_idle() -> None:
-    choice, _ = among(3)
+@pytest.mark.parametrize("count", [3, FEW + 1])
+async def test_else_who_is_not_needed_stays_idle(count: int) -> None:
+    choice, _ = among(count)
     first = take(choice)
     assert first is not None
     give_back(choice, first)
     assert [choice.least_loaded(None) for _ in range(3)] == [first] * 3
-    assert choice.surplus(3) is None
-    assert choice.surplus(2) not in (first, None)
+    assert choice.surplus(count) is None
+    assert choice.surplus(count - 1) not in (first, None)
 
 
 async def test_nothing_is_written_ahead_where_another_has_room() -> None:

@@ -377,3 +377,24 @@ async def test_a_refused_stream_makes_room_for_who_waits() -> None:
         await waiting
         await asyncio.wait([refused])
         assert refused.exception() is not None
+
+
+async def test_the_slot_of_who_is_cancelled_goes_to_the_next_in_the_same_turn() -> None:
+    async with limited(1, max_connections_per_host=1) as (peer, client):
+        connection = await peer.connection()
+        holder = await hold(client, peer)
+        first, second = start(client, peer, "/first"), start(client, peer, "/second")
+        assert client._pool is not None
+        (host,) = client._pool._hosts.values()
+        await until(lambda: len(host._waiters) == 2)
+        connection.respond((await connection.recv_request()).stream_id)
+        while len(host._waiters) == 2:  # noqa: ASYNC110 - to a single turn
+            await asyncio.sleep(0)
+        # The slot is handed to the first, which has not had its turn yet.
+        first.cancel()
+        await asyncio.sleep(0)
+        assert not host._waiters
+        assert await answer(connection) == "/second"
+        await asyncio.gather(holder, second)
+        await asyncio.wait([first])
+        assert first.cancelled()
