@@ -115,9 +115,10 @@ async def test_every_request_ends_and_leaves_nothing_behind(seed: int) -> None:
         await until(lambda: client.stats().streams_in_flight == 0)
         pool = client._pool
         assert pool is not None
-        for host in pool._hosts.values():
-            assert [each.load for each in host.connections] == [0] * len(host.connections)
-            assert not host._waiters
+        (host,) = pool._hosts.values()
+        # A stream that was reset in silence keeps its slot until the peer shows life, or is dead.
+        await until(lambda: not any(each.load for each in host.connections))
+        assert not host._waiters
         await client.close()
         stats = client.stats()
     for result in results:
