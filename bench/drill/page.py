@@ -96,7 +96,8 @@ the drill's resolver is ours alone, and aiohttp speaks HTTP/1.1 and so does with
 workers. None of them says whether a request was processed, so that a caller has to give up or to
 risk doing things twice. *Failed* are calls that ended in an error, but for those that the caller
 had given too little time as well; *never executed* are those of them that could have been sent
-again without any risk.
+again without any risk. What aiohttp executes twice are requests with GET: it sends those again by
+itself. Each result names the length of its run in its command.
 """
 
 
