@@ -70,7 +70,8 @@ def _all(results: Path) -> Iterator[str]:
     yield line(("---", *["---:"] * len(COLUMNS)))
     for name, result in found.items():
         yield line((f"{name} {_version(result, name)}".strip(), *_cells(result)))
-    yield ""
+    commands = ", ".join(f"`{result.settings['command']}`" for result in found.values())
+    yield f"\nThe commands: {commands}.\n"
 
 
 def _cells(result: Result) -> Iterator[str]:
@@ -97,7 +98,7 @@ workers. None of them says whether a request was processed, so that a caller has
 risk doing things twice. *Failed* are calls that ended in an error, but for those that the caller
 had given too little time as well; *never executed* are those of them that could have been sent
 again without any risk. What aiohttp executes twice are requests with GET: it sends those again by
-itself. Each result names the length of its run in its command.
+itself.
 """
 
 
