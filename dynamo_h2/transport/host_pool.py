@@ -294,13 +294,17 @@ class HostPool:
 
     # Dialling.
 
-    def _may_grow(self) -> bool:
-        """Whether the host may have another connection.
+    def _has_place(self) -> bool:
+        """Whether the host may have another connection at all.
 
         Not while the peer takes no streams at all on one of them: it asks for patience, and would
         say the same on the next.
         """
-        if len(self.connections) >= self._config.connection_limit or self._choice.barred:
+        return len(self.connections) < self._config.connection_limit and not self._choice.barred
+
+    def _may_grow(self) -> bool:
+        """Whether the host may have another connection now."""
+        if not self._has_place():
             return False
         if not self.connections or self._dialling.has_tries_left:
             return True
@@ -311,7 +315,7 @@ class HostPool:
         if not (self._dialling.under_way or self._choice.unready or self._resources.closed):
             if self._may_grow():
                 self._dialling.start()
-            elif self._retry is None and self.connections:
+            elif self._retry is None and self._has_place():
                 self._retry = self._resources.loop.call_later(DIAL_PAUSE, self._try_again)
 
     def _try_again(self) -> None:

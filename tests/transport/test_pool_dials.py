@@ -18,6 +18,7 @@ from dynamo_h2 import (
     RequestTimeout,
 )
 from dynamo_h2.origin import Origin
+from dynamo_h2.transport import host_pool
 from dynamo_h2.transport.connect import Dialer, DialReport
 from dynamo_h2.transport.protocol import ClientProtocol
 from dynamo_h2.transport.resources import MAX_DIALS
@@ -277,6 +278,29 @@ async def test_a_dial_that_fails_leaves_who_waits_to_the_connections_that_are_th
                 connection.respond(head.stream_id)
                 assert (await second).status == 200
                 assert len(names.asked) == 2
+
+
+async def test_a_dial_that_failed_is_tried_again_though_nothing_else_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_pool, "DIAL_PAUSE", 0.05)
+    url = "worker.example:80/"
+    async with scripted_peer(shake) as peer:
+        with refusing_port() as port:
+            names = Names([info("127.0.0.1", peer.port)])
+            config = {"max_concurrent_streams": 1, "connect_retries": 0}
+            async with with_names(names, **config) as client:
+                tasks = [asyncio.create_task(client.request("GET", url))]
+                head = await (await greeted(peer)).recv_until(HEADERS)
+                names.infos = [info("127.0.0.1", port)]
+                tasks.append(asyncio.create_task(client.request("GET", url)))
+                await until(lambda: len(names.asked) == 3)
+                names.infos = [info("127.0.0.1", peer.port)]
+                second = await greeted(peer, 1)
+                second.respond((await second.recv_until(HEADERS)).stream_id)
+                assert (await tasks[1]).status == 200
+                peer.connections[0].respond(head.stream_id)
+                assert (await tasks[0]).status == 200
 
 
 async def test_a_name_that_leads_nowhere_is_asked_for_once() -> None:
