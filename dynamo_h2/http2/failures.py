@@ -124,10 +124,16 @@ def timed_out(origin: str, stream: Stream, expired: Expired) -> TransportError:
 
 def lost(origin: str, cause: BaseException | None, goaway: str) -> MakeError:
     """The transport is gone; ``goaway`` is what the peer said before, if anything."""
-    reason = "closed by the peer" if cause is None else str(cause) or type(cause).__name__
+    reason = "closed by the peer" if cause is None else _in_words(cause)
     if goaway:
         reason += f" after {goaway}"
     return partial(ConnectionLost, f"connection to {origin} lost: {reason}")
+
+
+def _in_words(cause: BaseException) -> str:
+    """What an error says of itself, without the number of the system's."""
+    strerror = getattr(cause, "strerror", None)
+    return strerror or str(cause) or type(cause).__name__
 
 
 def silent(origin: str, timeout: float) -> MakeError:
