@@ -15,12 +15,14 @@ SMALL: Final = b"small"
 
 
 class FlowApp(App):
-    """Answers ``/upload`` and ``/small``, and what the other workloads ask."""
+    """Answers ``/upload``, ``/count`` and ``/small``, and what the other workloads ask."""
 
     async def _answer(self, scope: Scope, exchange: HTTPProtocol) -> None:
         path = scope.path
         if path == "/upload":
             await self._upload(exchange)
+        elif path == "/count":
+            exchange.response_str(200, [], str(sum([len(chunk) async for chunk in exchange])))
         elif path == "/small":
             await exchange()
             exchange.response_bytes(200, [], SMALL)

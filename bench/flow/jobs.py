@@ -70,8 +70,7 @@ async def slow(
     begun = asyncio.Semaphore(0)
     tasks = [asyncio.create_task(_stall(client, url, begun)) for _ in range(stalled)]
     try:
-        for _ in tasks:
-            await asyncio.wait_for(begun.acquire(), 10)
+        await _all_begun(begun, stalled)
         await asyncio.sleep(1.0)  # until they have all that they are going to get
         beside = await _tokens(client, url, live, seconds)
     finally:
@@ -79,6 +78,14 @@ async def slow(
             task.cancel()
         await asyncio.wait(tasks)
     return {"alone": alone, "beside": beside}
+
+
+async def _all_begun(begun: asyncio.Semaphore, count: int) -> None:
+    for number in range(count):
+        try:
+            await asyncio.wait_for(begun.acquire(), 10)
+        except TimeoutError:
+            raise RuntimeError(f"stood still with {number} of {count} floods begun") from None
 
 
 async def _stall(client: Client, url: str, begun: asyncio.Semaphore) -> None:
@@ -184,26 +191,36 @@ async def uploads(
 ) -> dict[str, Any]:
     """Sends many large bodies at once, and small requests at a steady pace meanwhile.
 
+    Every other small body is an iterator of one piece: it takes its turn with the large ones, where one
+    in a single piece goes with its head.
+
     Returns:
         Bytes per second of all bodies, and the latencies of the small ones in milliseconds.
     """
     body = (PIECE * (size // len(PIECE) + 1))[:size]
     stop = asyncio.Event()
-    requests = asyncio.create_task(_paced(client, url, per_second, stop))
+    requests = asyncio.create_task(_paced(client, url, per_second / 2, stop))
+    turns = asyncio.create_task(_paced(client, url, per_second / 2, stop, in_turns=True))
     begun = perf_counter()
     try:
         answers = await asyncio.gather(
-            *(client.send("POST", f"{url}/length", body) for _ in range(count))
+            *(client.send("POST", f"{url}/count", body) for _ in range(count))
         )
         took = perf_counter() - begun
     finally:
         stop.set()
     if set(answers) != {str(size).encode()}:
         raise WrongReply(f"{answers!r} were received")
-    return {"rate": count * size / took, "small": _spread(await requests)}
+    return {
+        "rate": count * size / took,
+        "small": _spread(await requests),
+        "in_turns": _spread(await turns),
+    }
 
 
-async def _paced(client: Client, url: str, per_second: float, stop: asyncio.Event) -> list[float]:
+async def _paced(
+    client: Client, url: str, per_second: float, stop: asyncio.Event, *, in_turns: bool = False
+) -> list[float]:
     """Sends small requests until it is told to stop; returns the seconds that each took.
 
     What comes too late because those before it took long counts from when it was due.
@@ -212,7 +229,9 @@ async def _paced(client: Client, url: str, per_second: float, stop: asyncio.Even
     took: list[float] = []
 
     async def send(due: float) -> None:
-        if await client.send("POST", f"{url}/echo", body) != body:
+        # Ours takes an iterator, too.
+        source = cast("bytes", iter((body,))) if in_turns else body
+        if await client.send("POST", f"{url}/echo", source) != body:
             raise WrongReply("a small body came back changed")
         took.append(perf_counter() - due)
 

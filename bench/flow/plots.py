@@ -44,7 +44,10 @@ def draw(name: str, panels: dict[str, dict[str, Points]]) -> Figure:
             x, y = [at for at, _ in points], [value for _, value in points]
             place.plot(x, y, label=client, color=colour, linewidth=2 if colour else 1)
         place.set_ylabel(label, fontsize=8)
-        place.set_ylim(bottom=0)
+        if "(log)" in label:
+            place.set_yscale("log")
+        else:
+            place.set_ylim(bottom=0)
         place.grid(alpha=0.3)
         place.tick_params(labelsize=8)
     axes.flat[0].legend(fontsize=7, ncols=3)

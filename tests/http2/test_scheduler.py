@@ -322,13 +322,20 @@ def test_a_turn_costs_the_same_however_many_are_ready() -> None:
     frame_size=st.integers(1_000, 20_000),
     budgets=st.lists(st.integers(1, 20_000), min_size=1, max_size=5),
     windows=st.lists(st.integers(500, 20_000), min_size=1, max_size=5),
+    urgencies=st.lists(st.integers(0, 7), min_size=1, max_size=8),
 )
 def test_everything_is_sent_within_every_limit(
-    sizes: list[int], quantum: int, frame_size: int, budgets: list[int], windows: list[int]
+    sizes: list[int],
+    quantum: int,
+    frame_size: int,
+    budgets: list[int],
+    windows: list[int],
+    urgencies: list[int],
 ) -> None:
     rig = Rig(quantum, frame_size)
     rig.line.connection_window = 0
-    uploads = [rig.upload(size, 0) for size in sizes]
+    urgency = cycle(urgencies)
+    uploads = [rig.upload(size, 0, next(urgency)) for size in sizes]
     sent = Counter[int]()
     room, grants = cycle(budgets), cycle(windows)
     while any(upload.queued for upload in uploads):

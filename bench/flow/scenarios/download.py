@@ -37,7 +37,8 @@ async def run(record: Record, *, quick: bool) -> None:
     record.notes.append(
         f"The link is set to {RATE / 1e6:.0f} MB/s and holds back 20 ms of that before it stops "
         "the server. “Carried” is the rate that windows without a limit reach on this machine: "
-        "client, link and server share its cores. Rates are those after ten round trips."
+        "client, link and server share its cores. Rates are those from ten round trips after "
+        "the first byte on."
     )
     with server() as url:
         for rtt in TRIPS[1:3] if quick else TRIPS:
@@ -69,24 +70,23 @@ async def _compare(record: Record, url: str, rtt: float) -> None:
 
 async def _measure(record: Record, url: str, rtt: float, setup: Setup) -> float:
     """Returns the rate after ten round trips, in bytes per second; 0 for one that failed."""
-    begin = ROUNDS * rtt
+    seconds = (ROUNDS + 1) * rtt + MEASURED
     try:
         async with link_to(url, rtt=rtt, rate=RATE) as link:
-            told = await play(setup, "download", link.base, link=link, seconds=begin + MEASURED)
+            told = await play(setup, "download", link.base, link=link, seconds=seconds)
     except ChildError as error:
         record.notes.append(f"{setup.name} at {rtt * 1e3:.0f} ms: {error}")
         return 0.0
     log: Points = told.result["log"]
     plot = f"download-{rtt * 1e3:.0f}ms"
     record.draw(plot, "rate, MB/s", setup.name, mega(rates(log, max(0.05, rtt / 2))))
-    record.draw(plot, "in flight, MB", setup.name, mega(told.held))
-    if "window" in told.result["lines"]:
-        record.draw(
-            plot, "window of a stream, MB", setup.name, mega(told.result["lines"]["window"])
-        )
+    record.draw(plot, "in flight to the client, MB", setup.name, mega(told.held))
+    if "window" in told.result["lines"] and setup is not UNLIMITED:
+        window = mega(told.result["lines"]["window"])
+        record.draw(plot, "window of a stream, MB (log)", setup.name, window)
         trip = [(at, value * 1e3) for at, value in told.result["lines"]["rtt"] if value]
         record.draw(plot, "round trip of PINGs, ms", setup.name, thinned(trip))
-    return rate_between(log, begin, log[-1][0])
+    return rate_between(log, log[0][0] + ROUNDS * rtt, log[-1][0])
 
 
 def mega(points: Points) -> Points:

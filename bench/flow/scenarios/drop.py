@@ -80,10 +80,10 @@ def _note(record: Record, setup: Setup, told: Told) -> None:
         }
     )
     record.draw("drop", "rate, MB/s", setup.name, mega(rates(log, 0.25)))
-    record.draw("drop", "in flight, MB", setup.name, mega(told.held))
+    record.draw("drop", "in flight to the client, MB", setup.name, mega(told.held))
     lines = told.result["lines"]
-    if lines:
-        record.draw("drop", "window of a stream, MB", setup.name, mega(lines["window"]))
+    if lines and setup is not UNLIMITED:
+        record.draw("drop", "window of a stream, MB (log)", setup.name, mega(lines["window"]))
         trips = [(at, value * 1e3) for at, value in lines["rtt"] if value]
         record.draw("drop", "round trip of PINGs, ms", setup.name, trips)
 

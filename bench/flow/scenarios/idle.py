@@ -69,10 +69,10 @@ def _note(record: Record, setup: Setup, told: Told) -> None:
     )
     grown = [(at, (value - told.before) / MIB) for at, value in told.memory]
     record.draw("idle", "memory, MiB more than before", setup.name, thinned(grown))
-    record.draw("idle", "in flight, MB", setup.name, mega(told.held))
+    record.draw("idle", "in flight to the client, MB", setup.name, mega(told.held))
     if window:
         record.draw(
-            "idle", "window of a stream, MB", setup.name, mega(told.result["lines"]["window"])
+            "idle", "window of a stream, MB (log)", setup.name, mega(told.result["lines"]["window"])
         )
 
 
