@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.adapter import Client
 
 LOG_EVERY: Final = 0.005  # seconds
+PATIENCE: Final = 8.0  # seconds without anything, until streams count as standing still
 
 
 async def download(
@@ -59,31 +60,48 @@ def flood(client: Client, url: str, length: int | None = None) -> AsyncGenerator
 
 
 async def slow(
-    client: Client, url: str, *, live: int, stalled: int, seconds: float
+    client: Client, url: str, *, live: int, stalled: int, seconds: float, rounds: int = 1
 ) -> dict[str, Any]:
-    """Reads token streams, first alone and then beside floods that nobody reads.
+    """Reads token streams alone, and beside floods that nobody reads; in turn, several times.
 
     Returns:
         For each of both: tokens per second, and percentiles of their gaps in milliseconds.
     """
-    alone = await _tokens(client, url, live, seconds)
-    begun = asyncio.Semaphore(0)
-    tasks = [asyncio.create_task(_stall(client, url, begun)) for _ in range(stalled)]
-    try:
-        await _all_begun(begun, stalled)
-        await asyncio.sleep(1.0)  # until they have all that they are going to get
-        beside = await _tokens(client, url, live, seconds)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    return {"alone": alone, "beside": beside}
+    alone, beside = Gaps(), Gaps()
+    for _ in range(rounds):
+        await _tokens(client, url, live, seconds, alone)
+        begun = asyncio.Semaphore(0)
+        tasks = [asyncio.create_task(_stall(client, url, begun)) for _ in range(stalled)]
+        try:
+            await _all_begun(begun, stalled)
+            await asyncio.sleep(0.5)  # until they have all that they are going to get
+            await _tokens(client, url, live, seconds, beside)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+    return {"alone": alone.figures(), "beside": beside.figures()}
+
+
+class Gaps:
+    """The seconds between tokens, over several rounds."""
+
+    __slots__ = ("gaps", "seconds", "tokens")
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        self.tokens = 0
+        self.seconds = 0.0
+
+    def figures(self) -> dict[str, float]:
+        """Returns the rate, and percentiles of the gaps."""
+        return {"rate": self.tokens / self.seconds, **_spread(self.gaps)}
 
 
 async def _all_begun(begun: asyncio.Semaphore, count: int) -> None:
     for number in range(count):
         try:
-            await asyncio.wait_for(begun.acquire(), 10)
+            await asyncio.wait_for(begun.acquire(), PATIENCE)
         except TimeoutError:
             raise RuntimeError(f"stood still with {number} of {count} floods begun") from None
 
@@ -96,8 +114,7 @@ async def _stall(client: Client, url: str, begun: asyncio.Semaphore) -> None:
         await asyncio.sleep(3600)
 
 
-async def _tokens(client: Client, url: str, live: int, seconds: float) -> dict[str, float]:
-    gaps: list[float] = []
+async def _tokens(client: Client, url: str, live: int, seconds: float, found: Gaps) -> None:
     interval_ms = 10
     count = round(seconds * 1000 / interval_ms)
 
@@ -107,7 +124,7 @@ async def _tokens(client: Client, url: str, live: int, seconds: float) -> dict[s
         async for chunk in tokens:
             now = perf_counter()
             if received:
-                gaps.append(now - last)
+                found.gaps.append(now - last)
             last = now
             received += len(chunk)
         if received != count * len(TOKEN):
@@ -115,18 +132,13 @@ async def _tokens(client: Client, url: str, live: int, seconds: float) -> dict[s
 
     begun = perf_counter()
     try:
-        async with asyncio.timeout(3 * seconds + 5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(seconds + PATIENCE), asyncio.TaskGroup() as group:
             for _ in range(live):
                 group.create_task(read())
     except TimeoutError:
         raise RuntimeError("the live streams stood still") from None
-    took = perf_counter() - begun
-    gaps.sort()
-    return {
-        "rate": live * count / took,
-        "p50_ms": percentile(gaps, 0.5) * 1e3,
-        "p99_ms": percentile(gaps, 0.99) * 1e3,
-    }
+    found.seconds += perf_counter() - begun
+    found.tokens += live * count
 
 
 async def crowd(
@@ -191,8 +203,8 @@ async def uploads(
 ) -> dict[str, Any]:
     """Sends many large bodies at once, and small requests at a steady pace meanwhile.
 
-    Every other small body is an iterator of one piece: it takes its turn with the large ones, where one
-    in a single piece goes with its head.
+    Every other small body is an iterator of one piece: it takes its turn with the large ones, where
+    one in a single piece goes with its head.
 
     Returns:
         Bytes per second of all bodies, and the latencies of the small ones in milliseconds.
@@ -257,7 +269,7 @@ def _beats(begun: float, interval: float) -> Iterator[float]:
 def _spread(seconds: list[float]) -> dict[str, float]:
     ordered = sorted(seconds)
     if not ordered:
-        raise RuntimeError("no small request was due meanwhile")
+        raise RuntimeError("nothing came back meanwhile")
     return {
         "count": len(ordered),
         "p50_ms": percentile(ordered, 0.5) * 1e3,

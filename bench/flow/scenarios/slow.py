@@ -17,7 +17,8 @@ NAME: Final = "slow"
 TITLE: Final = "Slow consumers beside token streams"
 LIVE: Final = 16
 STALLED: Final = 8
-SECONDS: Final = 6.0
+SECONDS: Final = 2.5
+ROUNDS: Final = 3
 BUDGET: Final = 16 << 20  # less than eight windows of a stream, so that it is what bounds
 ROOM: Final = 32  # MiB beside the budget
 SHARE: Final = 0.95
@@ -28,17 +29,17 @@ OTHERS: Final = (FIXED, FIXED_SMALL, PYREQWEST, PYREQWEST_FIXED, HTTPX, GRPC)
 async def run(record: Record, *, quick: bool) -> None:
     """Measures every client alone with the live streams, and then with the others beside them."""
     record.notes.append(
-        f"{LIVE} streams of 100 tokens a second, alone and then beside {STALLED} endless responses "
-        "that nobody reads, on one connection to a server on this machine. grpc.aio talks to a "
-        "gRPC server, whose stalled responses are messages of 64 KiB."
+        f"{LIVE} streams of 100 tokens a second, in turn alone and beside {STALLED} "
+        "endless responses that nobody reads, on one connection to a server on this machine. "
+        "grpc.aio talks to a gRPC server, whose stalled responses are messages of 64 KiB."
     )
-    seconds = SECONDS / 3 if quick else SECONDS
-    told = await _measure(record, ADAPTIVE, "adaptive, default budget", {}, seconds)
+    rounds = 1 if quick else ROUNDS
+    told = await _measure(record, ADAPTIVE, "adaptive, default budget", {}, rounds)
     if told is not None:
         _judge_tokens(record, "adaptive, default budget", told)
     if ADAPTIVE.with_options(**TIGHT).missing is None:
         name = f"adaptive, budget {BUDGET >> 20} MiB"
-        told = await _measure(record, ADAPTIVE, name, TIGHT, seconds)
+        told = await _measure(record, ADAPTIVE, name, TIGHT, rounds)
         if told is not None:
             _judge_tokens(record, name, told)
             bound = (BUDGET >> 20) + ROOM
@@ -49,16 +50,23 @@ async def run(record: Record, *, quick: bool) -> None:
             )
     for setup in OTHERS[:1] if quick else OTHERS:
         if setup.missing is None:
-            await _measure(record, setup, setup.name, {}, seconds)
+            await _measure(record, setup, setup.name, {}, rounds)
 
 
 async def _measure(
-    record: Record, setup: Setup, name: str, options: dict[str, int], seconds: float
+    record: Record, setup: Setup, name: str, options: dict[str, int], rounds: int
 ) -> Told | None:
     try:
         with server_for(setup) as url:
             told = await play(
-                setup, "slow", url, options=options, live=LIVE, stalled=STALLED, seconds=seconds
+                setup,
+                "slow",
+                url,
+                options=options,
+                live=LIVE,
+                stalled=STALLED,
+                seconds=SECONDS,
+                rounds=rounds,
             )
     except ChildError as error:
         record.rows.append({"client": name, **dict.fromkeys(_COLUMNS), _COLUMNS[0]: str(error)})
