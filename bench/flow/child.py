@@ -1,7 +1,8 @@
 """One client at one job, in a process of its own: ``python -m bench.flow.child '<order>'``.
 
 It prints a line of JSON for everything that it has to tell. First it says that it is ready, and
-waits for a line on its input, so that whoever runs it can look at its memory before and after.
+waits for a line on its input, and so it does at the end: whoever runs it can look at its memory
+before and after.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ async def carry_out(order: Order) -> None:
             tell(ready=True)
             await asyncio.to_thread(sys.stdin.readline)
             tell(result=await JOBS[order.job](client, order.url, **order.arguments))
+            await asyncio.to_thread(sys.stdin.readline)
     except Exception as error:  # the libraries' own exceptions have no common base
         tell(failure=describe(error))
 

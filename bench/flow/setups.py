@@ -61,7 +61,10 @@ ADAPTIVE: Final = Setup("adaptive")
 ADAPTIVE_SMALL: Final = Setup("adaptive from 64 KiB", options=_windows(SMALL))
 FIXED: Final = Setup("fixed, 4 and 16 MiB", options={"adaptive_window": False})
 FIXED_SMALL: Final = Setup("fixed, 64 KiB", options={"adaptive_window": False, **_windows(SMALL)})
-UNLIMITED: Final = Setup("unlimited", options={"adaptive_window": False, **_windows(LARGEST)})
+UNLIMITED: Final = Setup(
+    "unlimited",
+    options={"adaptive_window": False, "memory_budget": LARGEST, **_windows(LARGEST // 2)},
+)
 PYREQWEST: Final = Setup(
     "pyreqwest, adaptive", "pyreqwest_", "pyreqwest", options={"adaptive": True}
 )
