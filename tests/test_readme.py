@@ -220,7 +220,7 @@ def test_every_link_into_the_repository_leads_somewhere(page: str) -> None:
 
 
 def test_the_index_leads_to_every_page() -> None:
-    links = set(re.findall(r"\]\(([a-z]+\.md)\)", PAGES["docs/index.md"]))
+    links = set(re.findall(r"\]\(([a-z-]+\.md)\)", PAGES["docs/index.md"]))
     assert {f"docs/{link}" for link in links} == {
         page for page in PAGES if page.startswith("docs/") and page != "docs/index.md"
     }

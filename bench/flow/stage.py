@@ -169,6 +169,7 @@ async def _watch_memory(pid: int, told: Told) -> None:
 
 async def _watch_link(link: Link, told: Told) -> None:
     while True:
-        inside = (await link.stats()).down.held
+        # Not to be cancelled in the middle of a question, about which the link would complain.
+        inside = (await asyncio.shield(link.stats())).down.held
         told.held.append((monotonic() - told.begun, inside))
         await asyncio.sleep(5 * WATCH_EVERY)

@@ -28,8 +28,8 @@ SETUPS: Final = (UNLIMITED, ADAPTIVE, ADAPTIVE_SMALL, FIXED, FIXED_SMALL, PYREQW
 JUDGED: Final = (ADAPTIVE, ADAPTIVE_SMALL)
 ROUNDS: Final = 10  # round trips in which the windows have to be found
 MEASURED: Final = 1.5  # seconds after them
+TURNS: Final = 2
 SHARE: Final = 0.9  # of the rate with windows that limit nothing
-NARROW: Final = 0.9  # of what is asked of the link: below it something else is the limit
 
 
 async def run(record: Record, *, quick: bool) -> None:
@@ -38,19 +38,21 @@ async def run(record: Record, *, quick: bool) -> None:
         f"The link is set to {RATE / 1e6:.0f} MB/s and holds back 20 ms of that before it stops "
         "the server. “Carried” is the rate that windows without a limit reach on this machine: "
         "client, link and server share its cores. Rates are those from ten round trips after "
-        "the first byte on."
+        f"the first byte on; of {TURNS} interleaved turns the better one, since what else runs on "
+        "a machine makes nobody faster."
     )
     with server() as url:
         for rtt in TRIPS[1:3] if quick else TRIPS:
-            await _compare(record, url, rtt)
+            await _compare(record, url, rtt, 1 if quick else TURNS)
 
 
-async def _compare(record: Record, url: str, rtt: float) -> None:
+async def _compare(record: Record, url: str, rtt: float, turns: int) -> None:
     row: dict[str, Value] = {"round trip": f"{rtt * 1e3:.0f} ms"}
     found: dict[str, float] = {}
-    for setup in SETUPS:
+    for setup in SETUPS * turns:
         if setup.missing is None:
-            found[setup.name] = await _measure(record, url, rtt, setup)
+            rate = await _measure(record, url, rtt, setup)
+            found[setup.name] = max(rate, found.get(setup.name, 0.0))
     carried = found[UNLIMITED.name]
     row["rate × round trip, MB"] = round(carried * rtt / 1e6, 2)
     row["carried, MB/s"] = round(carried / 1e6, 1)
