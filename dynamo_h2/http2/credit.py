@@ -16,10 +16,8 @@ The rules:
 6. What the peer may send is leased from the client's `MemoryBudget`. A connection that gets no
    larger lease comes under *pressure*: it takes back what it has granted, by an
    INITIAL_WINDOW_SIZE of 0, and grants nothing until the ACK.
-7. From then on each stream that is being read (its reader waits, or has just taken bytes, or it is
-   collected, or new) gets a small window of its own. So no stalled stream can use up the window of
-   the connection, and one that is read goes on whatever the others do. When the budget has nothing
-   left for it, it asks again every `RETRY` seconds.
+7. From then on only streams that are being read get anything, see `Rations`. When the budget has
+   nothing left for them, they ask again every `RETRY` seconds.
 8. When the connection holds little, and the budget has room for its whole window, all is as before.
 """
 
@@ -32,7 +30,8 @@ from h2.settings import SettingCodes
 
 from dynamo_h2.http2.bdp import BdpEstimator
 from dynamo_h2.http2.flow import GRANT_FRACTION
-from dynamo_h2.http2.memory import CHUNK, LEAST_WINDOW, PART
+from dynamo_h2.http2.memory import LEAST_WINDOW, PART
+from dynamo_h2.http2.rations import Rations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +81,7 @@ class Credit:
         "_keep_alive",
         "_memory",
         "_on_change",
+        "_rations",
         "_streams",
         "_target",
         "_window",
@@ -116,6 +116,7 @@ class Credit:
         self.lease = 0
         self.pressed = self.watched = self.closed = False
         self._memory = memory
+        self._rations = Rations(self, engine, streams, memory)
         self._engine = engine
         self._streams = streams
         self._keep_alive = keep_alive
@@ -152,7 +153,8 @@ class Credit:
         """Grant what is owed on the connection, a quarter of its window."""
         window = self._window
         if self.pressed:
-            self._returned_under_pressure()
+            if self._rationed and self._grant_owed():
+                self._on_change()
             return
         need = window.max_window_size + self.held
         if (need > self.lease and not self._memory.lease(self, need)) or (
@@ -173,22 +175,6 @@ class Credit:
             self.due = True
             if not increment:
                 self._on_change()  # the window is being squeezed, and a PING waits for that
-
-    def _returned_under_pressure(self) -> None:
-        """Grant what is owed on the connection as far as memory allows; nothing before the ACK."""
-        window, memory = self._window, self._memory
-        if not self._rationed:
-            return
-        increment = window.owed
-        if not memory.lease(self, self.reckon() + increment, reserve=True):
-            increment = min(increment, memory.ration(self))
-            if not memory.lease(self, self.reckon() + increment, reserve=True):
-                return
-        if increment:
-            self._came += increment
-            window.owed -= increment
-            self._engine.grant(0, increment)
-            self._on_change()
 
     def stream_returned(self, stream: ReceiveHalf) -> None:
         """Grant what is owed to a stream, when it is a quarter of its window."""
@@ -380,9 +366,7 @@ class Credit:
         window = self._window
         whole = window.max_window_size
         if self._rationed:
-            windows = [stream.window.current_window_size for stream in self._streams.values()]
-            most = sum(each for each in windows if each > 0) + self._engine.data_to_come
-            return self.held + min(whole - window.owed, most)
+            return self.held + min(whole - window.owed, self._rations.to_come)
         if self._streams or self.pressed:
             return self.held + whole - window.owed
         self.watched = True
@@ -416,7 +400,7 @@ class Credit:
         """Feed a stream whose reader waits, or has taken bytes; to be called if watched."""
         if self._rationed:
             self._memory.lease(self, self.reckon(), reserve=True)
-            if self._feed(stream):
+            if self._rations.feed(stream, self._target):
                 self._on_change()
 
     def _relax(self) -> None:
@@ -433,33 +417,14 @@ class Credit:
         self._on_change()
 
     def _feed_all(self) -> None:
-        """Feed every stream that is being read."""
+        """Feed every stream that is being read, and the connection."""
         self._memory.lease(self, self.reckon(), reserve=True)
-        self._returned_under_pressure()
-        fed = [
-            self._feed(stream)
-            for stream in self._streams.values()
-            if stream.limit is not None or not stream.status or stream.waiting()
-        ]
-        if any(fed):
+        granted = self._grant_owed()
+        if self._rations.feed_readers(self._target) or granted:
             self._on_change()
 
-    def _feed(self, stream: ReceiveHalf) -> bool:
-        """Let a stream have a small window, as far as memory allows; true when that is granted."""
-        window = stream.window
-        unread = 0 if stream.limit is not None else stream.unread
-        has = max(window.current_window_size, 0) + unread
-        if stream.ended or stream.error is not None:
-            return False
-        memory = self._memory
-        if stream.limit is not None:
-            ration = memory.ration_of_body(self, stream, self._target)
-        else:
-            ration = memory.ration(self) if has * 2 <= CHUNK else 0
-        increment = ration - unread - window.current_window_size
-        if ration <= has * 2 or not memory.lease(self, self.lease + ration - has, reserve=True):
-            return False
-        window.max_window_size += increment - window.owed
-        window.owed = 0
-        self._engine.grant(cast("Stream", stream).stream_id, increment)
-        return True
+    def _grant_owed(self) -> bool:
+        """Grant what is owed on the connection, by rations; true when there was something."""
+        increment = self._rations.grant_owed()
+        self._came += increment
+        return bool(increment)
