@@ -18,7 +18,8 @@ from dynamo_h2.http2.headers import (
     normalize_trailers,
     without_host,
 )
-from dynamo_h2.http2.stream import Need, Request
+from dynamo_h2.http2.request import Request
+from dynamo_h2.http2.stream import Need
 from dynamo_h2.metrics import Counters, Stats
 from dynamo_h2.origin import parse_address
 from dynamo_h2.response import Headers, Response

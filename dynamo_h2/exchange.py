@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from dynamo_h2.call import Times
     from dynamo_h2.http2.body import RequestBody
     from dynamo_h2.http2.connection import Connection
-    from dynamo_h2.http2.stream import Future, Request, SendHalf, Stream
+    from dynamo_h2.http2.request import Request
+    from dynamo_h2.http2.stream import Future, SendHalf, Stream
     from dynamo_h2.metrics import Counters
     from dynamo_h2.transport.affinity import PinnedHost
     from dynamo_h2.transport.host_pool import HostPool

@@ -13,7 +13,8 @@ from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import ClientClosed
 from dynamo_h2.http2.connection import State
 from dynamo_h2.http2.headers import build_head
-from dynamo_h2.http2.stream import Request, Stream
+from dynamo_h2.http2.request import Request
+from dynamo_h2.http2.stream import Stream
 from dynamo_h2.metrics import Counters
 from dynamo_h2.transport.protocol import ClientProtocol
 from tests.behaviours import turns

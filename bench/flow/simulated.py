@@ -16,7 +16,7 @@ from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, Settings
 
 from dynamo_h2.http2.connection import Connection, State
 from dynamo_h2.http2.headers import build_head
-from dynamo_h2.http2.stream import Request
+from dynamo_h2.http2.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

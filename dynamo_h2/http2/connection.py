@@ -19,10 +19,11 @@ from dynamo_h2.http2.engine import NotHttp2
 from dynamo_h2.http2.events import Events
 from dynamo_h2.http2.keepalive import Verdict
 from dynamo_h2.http2.lifecycle import State
-from dynamo_h2.http2.stream import Expired, Request, Stream
+from dynamo_h2.http2.stream import Expired, Stream
 
 if TYPE_CHECKING:
     from dynamo_h2.http2.failures import MakeError
+    from dynamo_h2.http2.request import Request
 
 __all__ = ["LAST_STREAM_ID", "Connection", "State"]
 

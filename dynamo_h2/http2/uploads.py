@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dynamo_h2.http2.engine import Engine
-    from dynamo_h2.http2.stream import Future, Request, Stream
+    from dynamo_h2.http2.request import Request
+    from dynamo_h2.http2.stream import Future, Stream
 
 # A body of up to this size (bytes) goes out in one write with its head, past the scheduler: a small
 # request never stands behind an upload. When as much as this is queued already it is flushed first,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dynamo_h2.call import Times
-    from dynamo_h2.http2.stream import Request, Stream
+    from dynamo_h2.http2.request import Request
+    from dynamo_h2.http2.stream import Stream
     from dynamo_h2.transport.host_pool import HostPool
     from dynamo_h2.transport.protocol import ClientProtocol
 

@@ -39,7 +39,8 @@ from dynamo_h2.transport.waiting import Limit, Line
 
 if TYPE_CHECKING:
     from dynamo_h2.call import Times
-    from dynamo_h2.http2.stream import Request, Stream
+    from dynamo_h2.http2.request import Request
+    from dynamo_h2.http2.stream import Stream
     from dynamo_h2.transport.protocol import ClientProtocol
     from dynamo_h2.transport.resources import HostKey, Resources
     from dynamo_h2.transport.sockets import Address

@@ -19,7 +19,8 @@ from dynamo_h2.http2.connection import Connection, State
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.headers import Field
 from dynamo_h2.http2.memory import MemoryBudget
-from dynamo_h2.http2.stream import Need, Request, Stream
+from dynamo_h2.http2.request import Request
+from dynamo_h2.http2.stream import Need, Stream
 from tests.http2 import frame_factory as ff
 from tests.http2.frame_factory import Sent
 

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from dynamo_h2.http2.stream import Request, Stream
+from dynamo_h2.http2.request import Request
+from dynamo_h2.http2.stream import Stream
 from tests.http2 import frame_factory as ff
 from tests.http2.connection_rig import Link, body, ended, kinds
 from tests.http2.test_connection_uploads import KIB, MIB, fast_peer, half

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_h2.http2.flow import ReceiveWindow
+from dynamo_h2.http2.request import Request
 from dynamo_h2.http2.stream import (
     EARLY_RESPONSE_GRACE,
     FEW_PIECES,
@@ -18,7 +19,6 @@ from dynamo_h2.http2.stream import (
     Expired,
     Need,
     ReceiveHalf,
-    Request,
     SendHalf,
     Stream,
 )
