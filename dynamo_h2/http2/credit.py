@@ -145,6 +145,7 @@ class Credit:
     def close(self) -> None:
         """Nothing comes any more; what lies here may still be read."""
         self.closed = self.pressed = True
+        self.timer_at = inf
         self._memory.leave(self)
 
     # Credit that returns.
@@ -403,12 +404,18 @@ class Credit:
             if self._rations.feed(stream, self._target):
                 self._on_change()
 
+    def finished(self, stream: ReceiveHalf) -> None:
+        """Keep nothing of a stream that is over; to be called under pressure."""
+        self._memory.collected(stream)
+
     def _relax(self) -> None:
         """End the pressure, if there is room for the whole window."""
         window = self._window
         if self.behind or not self._memory.calm(self, window.max_window_size + self.held):
             return
         self.pressed = self.watched = False
+        for stream in self._streams.values():
+            self.finished(stream)
         if self._bdp is not None:
             self._bdp.pressed = False
         self.announce()

@@ -60,13 +60,6 @@ class Tenant(Protocol):
         """Come under pressure."""
 
 
-class Body(Protocol):
-    """A response whose body is collected in memory."""
-
-    done: bool
-    """Whether it is complete, or not wanted any more."""
-
-
 class MemoryBudget:
     """The leases of all connections of a client.
 
@@ -80,7 +73,7 @@ class MemoryBudget:
         self.size = size
         self._leased = 0
         self._tenants: dict[Tenant, None] = {}
-        self._collecting: dict[Body, None] = {}
+        self._collecting: dict[object, None] = {}
 
     @property
     def leased(self) -> int:
@@ -147,16 +140,18 @@ class MemoryBudget:
         """What a stream that is being read may be granted under pressure, in bytes."""
         return min(self._left(tenant) // PART, CHUNK)
 
-    def ration_of_body(self, tenant: Tenant, body: Body, most: int) -> int:
+    def ration_of_body(self, tenant: Tenant, body: object, most: int) -> int:
         """The same for a body that is being collected; the first of them gets up to ``most``."""
         collecting = self._collecting
         collecting.setdefault(body)
-        while (first := next(iter(collecting))).done:
-            del collecting[first]
         left = self._left(tenant)
-        if first is body:
+        if next(iter(collecting)) is body:
             return min(left // 2, most)
         return max(min((left - self.size // 2) // PART, CHUNK), 0)
+
+    def collected(self, body: object) -> None:
+        """Forget a body that is complete, or not wanted any more, or needs no rations."""
+        self._collecting.pop(body, None)
 
     def settle(self, but: Tenant | None = None) -> None:
         """Take back from every lease what it need not cover any more."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,6 +207,40 @@ def test_more_bodies_than_fit_are_collected_one_after_another() -> None:
         world.turn(peer)
     assert all(stream.ended and len(stream.body()) == MIB for stream in bodies)
     assert world.held == 0
+
+
+def test_bodies_that_were_collected_one_after_another_are_kept_by_nobody() -> None:
+    world = World()
+    peer = world.connect()
+    bodies = [peer.open(limit=PLENTY, size=MIB) for _ in range(4)]
+    kept = [weakref.ref(stream.window) for stream in bodies]
+    for _ in range(200):
+        for stream_id in list(peer.left):
+            peer.send(stream_id)
+        world.turn(peer)
+    assert all(stream.ended for stream in bodies)
+    bodies.clear()
+    peer.streams.clear()
+    gc.collect()
+    assert [each() for each in kept] == [None] * 4
+
+
+def test_a_connection_that_closes_when_its_memory_is_looked_after_leases_nothing_more() -> None:
+    world = World()
+    peer = world.connect()
+    peer.open(size=MIB)
+    connection, link = peer.link.connection, peer.link
+    connection._credit.press()
+    peer.take()
+    peer.acknowledge()
+    connection.drain(link.now)
+    stream = peer.streams[1]
+    stream.deadline = connection._deadlines.set(stream, link.now + RTT)
+    # A loop that was blocked finds both due: the end of the last stream, a look at the budget.
+    link.now += 1
+    connection.handle_timer(link.now)
+    assert connection.closed
+    assert world.memory.leased == 0
 
 
 def test_a_body_that_does_not_fit_ends_by_its_read_timeout() -> None:
