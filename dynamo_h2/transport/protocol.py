@@ -35,7 +35,9 @@ FLUSH_LIMIT = 1_048_576
 
 # Some loops read on as long as a read fills their buffer, and hand out megabytes before anyone can
 # take them. After a read of this size (bytes) the others have their turn: what they free at once is
-# used again at once, where megabytes would go back to the system and be asked for anew.
+# used again at once, where megabytes would go back to the system and be asked for anew. Not so with
+# TLS: its reads are short, and uvloop drops what came while reading was paused when the peer's FIN
+# comes right behind it.
 LARGE_READ = 131_072
 
 # A timer that fires this late (seconds) comes from a loop that was blocked or a machine that slept:
@@ -78,6 +80,7 @@ class ClientProtocol(asyncio.Protocol):
         self._settings_due = settings_due
         self._paused = False
         self._reading = True
+        self._large_read: float = LARGE_READ
         self._flush_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = inf
@@ -116,6 +119,8 @@ class ClientProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         # Some loops write at once only what is over the mark, the rest at the end of the turn.
         self._transport.set_write_buffer_limits(high=1)
+        if transport.get_extra_info("ssl_object") is not None:
+            self._large_read = inf
         self.connection.start(monotonic(), self._settings_due)
         self.flush()
 
@@ -124,7 +129,7 @@ class ClientProtocol(asyncio.Protocol):
         connection = self.connection
         self._counters.bytes_received += len(data)
         connection.receive(data, monotonic())
-        if len(data) >= LARGE_READ:
+        if len(data) >= self._large_read:
             self._take_turns()
         if connection.has_output:
             if self._paused and connection.queued_control > MAX_QUEUED_CONTROL // 2:

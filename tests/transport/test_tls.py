@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from dynamo_h2 import ConnectError, ConnectionLost, HttpRequestClient, StatusError
 from examples.worker import pattern
 from tests.behaviours import client_for, noise, patient, serve, sha256, standstill, until
-from tests.http2.frame_factory import HEADERS
+from tests.http2.frame_factory import HEADERS, OK, data, headers, settings, settings_ack
 from tests.peers import Certificates, Peer
 from tests.peers.process import Address, accepts, running, speaks_http2
 from tests.peers.scripted import scripted_peer
@@ -21,6 +26,7 @@ from tests.peers.servers import KINDS
 from tests.transport.listening import Listener, listening
 
 BIG = 1 << 20
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +61,61 @@ def hypercorn_unix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 def server(request: pytest.FixtureRequest) -> Peer:
     found: Peer = request.getfixturevalue(request.param)
     return found
+
+
+class HastyPeer(threading.Thread):
+    """Writes a response and its FIN in one go.
+
+    Args:
+        context: Its certificate.
+        size: How long the body is, in bytes.
+    """
+
+    def __init__(self, context: ssl.SSLContext, size: int) -> None:
+        super().__init__()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._size = size
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self.listener.getsockname()[1]}/"
+
+    def run(self) -> None:
+        with self.listener, self.listener.accept()[0] as sock:
+            self._until_done(sock, self._tls.do_handshake)
+            request = b""
+            while b"\x01\x05" not in request[24:]:  # HEADERS, END_HEADERS, END_STREAM
+                request += self._until_done(sock, partial(self._tls.read, 65_536))
+            self._tls.write(settings() + settings_ack() + headers(1, OK))
+            for start in range(0, self._size, 16_384):
+                last = start + 16_384 >= self._size
+                self._tls.write(data(1, bytes(min(16_384, self._size - start)), end_stream=last))
+            sock.sendall(self._outgoing.read())
+            sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):
+                while sock.recv(65_536):
+                    pass
+
+    def _until_done(self, sock: socket.socket, step: Callable[[], T]) -> T:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                sock.sendall(self._outgoing.read())
+                self._incoming.write(sock.recv(65_536))
+            finally:
+                sock.sendall(self._outgoing.read())
+
+
+async def test_a_response_is_whole_whose_peer_leaves_right_behind_it(
+    certificates: Certificates,
+) -> None:
+    config = patient(initial_stream_window=8 * BIG, initial_connection_window=8 * BIG)
+    for size in (300_000, 400_000, 500_000, 600_000, 800_000) * 3:
+        peer = HastyPeer(certificates.server_context(), size)
+        peer.start()
+        async with HttpRequestClient(config, ssl_context=certificates.client_context()) as client:
+            assert len((await client.request("GET", peer.url)).body) == size
+        peer.join()
 
 
 over_tls = pytest.mark.parametrize("server", ["nginx_tls", "hypercorn_tls"], indirect=True)
