@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 
+from dynamo_h2.http2 import failures
 from dynamo_h2.http2.credit import Credit
 from dynamo_h2.http2.deadline import TICKS_PER_SECOND, Deadlines
 from dynamo_h2.http2.engine import Engine
@@ -118,7 +119,12 @@ class Lifecycle(Receiver):
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
         self._uploads = Uploads(
-            self._engine, config.send_quantum, self.streams, make_future, self._body_sent, flush
+            self._engine,
+            config.send_quantum,
+            self.streams,
+            make_future,
+            self._body_sent,
+            self._flush_first,
         )
         self._deadlines: Deadlines[Stream] = Deadlines()
         self._flood = FloodGuard(now)
@@ -215,6 +221,8 @@ class Lifecycle(Receiver):
             self._uploads.drop(stream)
         if stream.unread and stream.limit is not None:
             stream.handed_over()
+        if self._credit.pressed:
+            self._credit.finished(stream)
         if not self.streams:
             self.idle_since = self.now
             idle_due = self.now + self._config.pool_idle_timeout
@@ -228,8 +236,19 @@ class Lifecycle(Receiver):
         if not self.closed:
             self._on_state(State.FREED)
 
+    def _flush_first(self) -> None:
+        """Write what is queued before a stream is opened.
+
+        Raises:
+            ConnectionLost: With that the last stream of a connection has ended that was leaving.
+        """
+        self._flush()
+        if self.closed:
+            raise failures.no_more_streams(self.origin)
+
     def _close_when_drained(self) -> None:
-        if self.draining and not self.streams and not self.closed:
+        # A stream that is being opened is known to the engine first.
+        if self.draining and not self._engine.open_streams and not self.closed:
             self.closed = True
             self._credit.close()
             self._engine.goaway(ErrorCodes.NO_ERROR)

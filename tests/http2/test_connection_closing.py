@@ -8,6 +8,7 @@ from math import inf
 
 import pytest
 
+from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import (
     ClientClosed,
     ConnectError,
@@ -17,7 +18,7 @@ from dynamo_h2.errors import (
 from dynamo_h2.http2.connection import State
 from dynamo_h2.http2.stream import Need
 from tests.http2 import frame_factory as ff
-from tests.http2.connection_rig import ORIGIN, PLENTY, Link, body, failure, kinds
+from tests.http2.connection_rig import ORIGIN, PLENTY, Link, body, failure, kinds, succeeded
 from tests.http2.test_connection import answer
 
 pytestmark = pytest.mark.usefixtures("each_engine")
@@ -240,3 +241,47 @@ def test_settings_that_come_in_time_stop_that_clock() -> None:
     link.wait(20)
     assert not stream.done
     assert link.connection.ready
+
+
+def written(link: Link) -> None:
+    """Take what there is, as a transport does."""
+    link.flush()
+
+
+def test_a_connection_that_is_left_while_a_stream_is_opened_waits_for_its_end() -> None:
+    # Nobody asks for a sign of life, so that a slot is free when the reset is written.
+    link = Link(Http2Config(keep_alive_interval=None))
+    connection = link.connection
+
+    def leave(state: State) -> None:
+        if state is State.FREED:
+            connection.drain(link.now)
+
+    given_up = link.open(upload=True)
+    connection.cancel(given_up, link.now)
+    connection._on_state = leave
+    connection._flush = partial(written, link)
+    stream = link.open(b"body")
+    assert connection.draining
+    assert not connection.closed
+    link.feed(ff.headers(stream.stream_id, ff.OK, end_stream=True))
+    assert succeeded(stream)
+    assert connection.closed
+
+
+def test_a_stream_is_not_opened_on_a_connection_that_closes_while_room_is_made_for_it() -> None:
+    link = Link(Http2Config(keep_alive_interval=None))
+    connection = link.connection
+
+    def leave(state: State) -> None:
+        if state is State.FREED:
+            connection.drain(link.now)
+
+    for given_up in [link.open(bytes(16_000)) for _ in range(4)]:
+        connection.cancel(given_up, link.now)
+    connection._on_state = leave
+    connection._flush = partial(written, link)
+    with pytest.raises(ConnectionLost) as caught:
+        link.open(bytes(16_000))
+    assert caught.value.processed is False
+    assert connection.closed
