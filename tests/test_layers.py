@@ -17,7 +17,14 @@ ORDER = (
     *("errors", "origin", "options", "config", "metrics", "call"),
     # the protocol, sans I/O
     *("http2.frames", "http2.headers", "http2.hpack_cache", "http2.body", "http2.flow"),
-    *("http2.bdp", "http2.memory", "http2.scheduler", "http2.keepalive", "http2.resets"),
+    *(
+        "http2.path",
+        "http2.bdp",
+        "http2.memory",
+        "http2.scheduler",
+        "http2.keepalive",
+        "http2.resets",
+    ),
     *("http2.flood", "http2.deadline"),
     *("http2.receiver", "http2.engine_stream", "http2.outbound", "http2.engine", "http2.fast"),
     *("http2.request", "http2.stream", "http2.failures", "http2.uploads", "http2.rations"),

@@ -5,8 +5,9 @@ The algorithm:
 1. A PING is written after new DATA. The bytes read from the socket until its ACK, over that time,
    are a sample of the delivery rate; the time is a sample of the round trip. One is in flight at a
    time; one without an ACK is given up after 20 s, and the next one takes its place.
-2. The rate is the largest of the last ten samples, none older than 20 s. The round trip is the
-   smallest of 10 s. Twice their product, between floor and ceiling, is what is *wanted*.
+2. The rate is the largest of the last ten samples, none older than 20 s; one of a full pipe (6)
+   counts as often as it lasted round trips. The round trip is the smallest of 10 s. Twice their
+   product, between floor and ceiling, is what is *wanted*.
 3. The clock is cut into rounds a little shorter than the round trip: what is granted within one
    comes back as DATA only after it. So a window was *limiting* when less than a quarter is left of
    what the peer had been granted before the round, or before the PING. All else is limited by the
@@ -19,59 +20,43 @@ The algorithm:
 6. An ACK stands in line behind the DATA that the peer's socket already holds. With a full pipe the
    time until it comes is our own window over the rate, and a target made of it would feed itself.
    The pipe is *full* when DATA came without a break and a quarter of the product stood in line.
-7. So when the pipe is full and the smallest round trip is 10 s old, the connection's window is
-   *squeezed* to three quarters of the product, until one PING has gone through what is left. If its
-   round trip was another than the smallest known, the window is squeezed to half and asked again.
-8. With a full pipe, and no limiting window for 10 s, the target falls to what is wanted.
+7. So when the pipe is full at the rate (2), and the round trip is 10 s old or the target too large,
+   the connection's window is *squeezed* to three quarters of the product, until one PING has gone
+   through what is left. The path may have become slower or longer: if the round trip was another
+   than known, the window is halved and asked again, until that makes no difference. A path that
+   becomes faster meanwhile ends the squeeze.
+8. The target falls to what is wanted after a squeeze, with no limiting window for 10 s.
 9. After 10 s without need for half of it the target is halved, and again every 2.5 s, down to the
    initial size, or to the floor while memory is short. From below it returns the same way.
 10. PINGs are at least 100 ms and one round trip apart. The pause starts there again when the target
-    moved, doubles up to 10 s when it did not, and is halved when a full pipe has become slower.
+    moved, doubles up to 10 s when it did not, and is 1 s until a slower full pipe is believed.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import NamedTuple
+
+from dynamo_h2.http2.path import FRAME, GAIN, Gate, Path
 
 # The least that a target falls to, in bytes: about what HTTP/2 starts with (RFC 9113 §6.9.2).
 FLOOR = 65_536
 
-# A round trip counts as a millisecond at least: below it we measure our own event loop. No sample
-# is shorter than an instant.
-LEAST_RTT = 0.001
+# No sample is shorter, in seconds.
 INSTANT = 0.0001
 
 # A round, in round trips: if it were one, what its own grants brought could fall into it by chance.
 ROUND = 0.875
 
-# Samples of the rate that are remembered, and for how many seconds: a lull says nothing about the
-# path, but after 20 s a slower path must be believed.
-RATE_SAMPLES = 10
-RATE_AGE = 20.0
-
-# Seconds for which the smallest round trip is believed: routes change within minutes.
-RTT_AGE = 10.0
-
 # A window with less than a quarter left is limiting: credit comes back in quarters.
 LOW_WATER = 4
-
-# Growth has to pay: a gain below a quarter may be noise, and three of them are no accident.
-GAIN = 1.25
-FLAT_ROUNDS = 3
 
 # A target that is too small or too large by less than this stays: it would only go up and down.
 RISE = 1.125
 SLACK = 1.5
 
-# An ACK that came late by more than this part of the product stood in line, if that is more than
-# the largest frame that every peer may send. No window is squeezed to less than such a frame.
-QUEUE = 0.25
-FRAME = 16_384
-
-# What is left of the product by a squeeze; seconds without DATA that end it; and round trips after
-# it in which what it had held up comes in a burst.
+# What is left of the product by a squeeze, a FRAME at least; seconds without DATA that end it; and
+# round trips after it in which what it had held up comes in a burst.
 SQUEEZE = 0.75
 DRY = 1.0
 CALM = 2
@@ -99,83 +84,6 @@ class Mark(NamedTuple):
     unread: int = 0
 
 
-class Path:
-    """What the samples say about the path.
-
-    Attributes:
-        rtt: The smallest round trip, in seconds; infinite while none is known.
-    """
-
-    __slots__ = ("_rates", "_rtt_at", "rtt")
-
-    def __init__(self) -> None:
-        self._rates: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
-        self.rtt = inf
-        self._rtt_at = -inf
-
-    @property
-    def round_trip(self) -> float:
-        """The smallest round trip as it counts, in seconds."""
-        return max(self.rtt, LEAST_RTT)
-
-    def add_rate(self, now: float, rate: float) -> None:
-        """Take a sample of the delivery rate, in bytes per second."""
-        self._rates.append((now, rate))
-
-    def rate(self, now: float) -> float:
-        """The largest rate that is still believed, in bytes per second."""
-        return max((rate for at, rate in self._rates if now - at <= RATE_AGE), default=0.0)
-
-    def product(self, rate: float) -> float:
-        """Bytes under way at a rate: 0 while no round trip is known."""
-        return 0.0 if self.rtt == inf else rate * self.round_trip
-
-    def stale(self, now: float) -> bool:
-        """Whether the smallest round trip should be measured anew."""
-        return now - self._rtt_at >= RTT_AGE
-
-    def add_rtt(self, now: float, rtt: float, *, queued: bool) -> bool:
-        """Take a sample of the round trip, in seconds; True when the path has become longer.
-
-        One whose ACK was ``queued`` behind DATA only replaces what is twice as old as usual.
-        """
-        if rtt > self.rtt and now - self._rtt_at < RTT_AGE * (2 if queued else 1):
-            return False
-        longer = rtt > self.rtt * GAIN
-        self.rtt, self._rtt_at = rtt, now
-        return longer
-
-    def stood_in_line(self, rate: float, rtt: float) -> bool:
-        """Whether an ACK came so late that DATA was before it."""
-        return rate * (rtt - self.rtt) >= max(self.product(rate) * QUEUE, FRAME)
-
-
-class Gate:
-    """Lets the target rise as long as that pays."""
-
-    __slots__ = ("_at", "_flat", "_plateau")
-
-    def __init__(self) -> None:
-        self.open()
-
-    def open(self, rate: float = 0.0) -> None:
-        """Forget what did not pay; gains count from ``rate`` on, in bytes per second."""
-        self._plateau = rate
-        self._flat = 0
-        self._at = -inf
-
-    def lets_through(self, now: float, rate: float) -> bool:
-        """Whether the target may rise once more, now that this is the rate."""
-        if rate >= self._plateau * GAIN:
-            self._plateau, self._flat, self._at = rate, 0, now
-            return True
-        self._flat += 1
-        if self._flat < FLAT_ROUNDS or now - self._at >= RATE_AGE:
-            self._at = now
-            return True
-        return False
-
-
 class BdpEstimator:
     """The size that the receive windows of one connection should have.
 
@@ -200,7 +108,6 @@ class BdpEstimator:
     __slots__ = (
         "_calm_at",
         "_ceiling",
-        "_doubted",
         "_floor",
         "_fresh",
         "_gate",
@@ -210,9 +117,11 @@ class BdpEstimator:
         "_limited",
         "_limited_at",
         "_moved",
+        "_outran",
         "_path",
         "_pause",
         "_ping_at",
+        "_probed",
         "_probing",
         "_quiet",
         "_quiet_at",
@@ -251,7 +160,8 @@ class BdpEstimator:
         self._ping_at = now
         self.squeeze: int | None = None
         self._squeezed = start
-        self._doubted = False
+        self._probed = 0.0
+        self._outran = False
         self._calm_at = now
         self._quiet = start
         self._quiet_at = now + QUIET
@@ -287,6 +197,8 @@ class BdpEstimator:
             self._limited = True
         if self._path.rtt == inf:
             return False
+        if self.squeeze is not None:
+            return self._outrun(now)
         fresh = self._fresh.get(window_id, 0)
         self._fresh[window_id] = fresh + increment
         seen = left - fresh
@@ -374,17 +286,17 @@ class BdpEstimator:
         came = self.total - self._sent.total
         rate = came / rtt
         full = self._is_full(now, rate, rtt)
-        slower = full and rate * GAIN < path.rate(now)
+        round_trips = int(rtt / path.rtt) if full else 1
         self._learn_rtt(now, rtt, queued=full)
         if came:
-            path.add_rate(now, rate)
+            path.add_rate(now, rate, round_trips)
+        slower = full and rate * GAIN < path.rate(now)
         taken = (came + self._sent.unread - unread) * path.rtt / rtt
         may_grow = self._limited and unread <= taken
-        if not (may_grow and self._grow(now, rate, self._wanted(now))) and full:
-            if path.stale(now):
-                self._begin_squeeze(now, rate)
-            else:
-                self._fall(now)
+        grew = may_grow and self._grow(now, rate, self._wanted(now))
+        settled = full and not grew and not slower
+        if settled and (path.stale(now) or self._is_too_large(now)):
+            self._begin_squeeze(now, rate)
         self._set_pause(slower=slower)
 
     def _is_full(self, now: float, rate: float, rtt: float) -> bool:
@@ -396,7 +308,7 @@ class BdpEstimator:
     def _set_pause(self, *, slower: bool) -> None:
         """Choose the pause before the next PING, unless the target moved since the last."""
         if slower:
-            self._pause = max(self._pause / 2, min(self._pause, DOUBT_PAUSE))
+            self._pause = min(self._pause, DOUBT_PAUSE)
         elif not self._moved:
             self._pause = min(self._pause * 2, LONG_PAUSE)
 
@@ -405,31 +317,36 @@ class BdpEstimator:
     def _begin_squeeze(self, now: float, rate: float) -> None:
         self.squeeze = max(int(self._path.product(rate) * SQUEEZE), FRAME)
         self._squeezed = Mark(now, self.total)
-        self._doubted = False
+        self._probed = 0.0
         self._calm_at = inf
 
     def _take_probe(self, now: float, rtt: float) -> None:
         """Take the round trip of a PING that was written while the window was squeezed.
 
-        One that is longer than the smallest known is doubted once: the rate may have dropped, and
-        the line may not be dry yet.
+        If it was another than the one before, the first than what was known, the line may not have
+        been dry, and the rate may have dropped.
         """
         if self.squeeze is None:
             self._learn_rtt(now, rtt, queued=True)
             return
-        known = self._path.rtt
-        again = self.squeeze > FRAME and rtt > known * GAIN and not self._doubted
+        known, before = self._path.rtt, self._probed
+        last = before or known
+        again = self.squeeze > FRAME and not last <= rtt * GAIN <= last * GAIN * GAIN
+        if rtt < known or not again:
+            within = (rtt - known) * self._path.rate(now) < FRAME
+            self._learn_rtt(now, min(rtt, known) if within else rtt)
         if again:
-            self._doubted = True
-        else:
-            self._learn_rtt(now, rtt)
-            again = self.squeeze > FRAME and rtt * GAIN < known
-        if again:
+            self._probed = rtt
             came = self.total - self._sent.total
             self.squeeze = max(min(self.squeeze, came) // 2, FRAME)
-        else:
-            self._release(now)
-            self._fall(now)
+            return
+        if before:
+            self._pause = PAUSE
+        self._outran = False
+        self._release(now)
+        if self._is_too_large(now):
+            self._gate.open(self._path.rate(now))
+            self._move(now, self._wanted(now))
 
     def _check_squeeze(self, now: float) -> None:
         """Give a squeeze up when the bytes that use up the window do not come, or come in vain."""
@@ -438,6 +355,20 @@ class BdpEstimator:
         if self.total - self._squeezed.total < FLOOR or now - self._sent.at >= LOST:
             self._release(now)
         self._squeezed = Mark(now, self.total)
+
+    def _outrun(self, now: float) -> bool:
+        """Give a squeeze up when the path has become faster, since nothing grows meanwhile.
+
+        On a longer path all that is under way may come at once: so the next one goes to its end.
+        """
+        faster = GAIN * self._path.product(self._path.rate(now))
+        came = self.total - self._round.total
+        if self._outran or now > self.round_until or came < max(faster, FLOOR):
+            return False
+        self._outran = True
+        self._release(now)
+        self._calm_at = now
+        return True
 
     def _release(self, now: float) -> None:
         """End a squeeze; what it held up is no reason to grow."""
@@ -462,12 +393,9 @@ class BdpEstimator:
             self._ping_at = self._sent.at + PAUSE
         return True
 
-    def _fall(self, now: float) -> None:
-        """Let the target fall to what a full pipe wants, if that is much less."""
-        wanted = self._wanted(now)
-        if wanted * SLACK < self.target and now - self._limited_at >= QUIET:
-            self._gate.open(self._path.rate(now))
-            self._move(now, wanted)
+    def _is_too_large(self, now: float) -> bool:
+        """Whether a full pipe wants much less than the target, and no window was limiting."""
+        return self._wanted(now) * SLACK < self.target and now - self._limited_at >= QUIET
 
     def _move(self, now: float, target: int) -> None:
         self.target = target

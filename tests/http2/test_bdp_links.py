@@ -136,7 +136,7 @@ def test_an_initial_window_that_is_too_large_shrinks_when_that_is_sure_and_not_b
 # A path that changes.
 
 
-@pytest.mark.parametrize("at", [8.0, 12.0])
+@pytest.mark.parametrize("at", [5.0, 8.0, 13.1, 13.5, 24.5, 24.92])
 @pytest.mark.parametrize("buffer", [512 * KIB, 64 * MIB])
 @pytest.mark.parametrize("rtt", [0.02, 0.2])
 def test_a_rate_that_drops_to_a_tenth_is_followed_and_so_is_its_return(

@@ -184,6 +184,72 @@ def test_a_probe_that_is_longer_is_doubted_once() -> None:
     assert bdp.target == 4 * MIB
 
 
+def test_a_line_that_is_not_dry_is_asked_again_until_it_is() -> None:
+    """The rate has dropped to a tenth, and what was to be little is much."""
+    bdp, now = squeezed()
+    left = bdp.squeeze
+    assert left is not None
+    for n in range(3):
+        sample(bdp, now + 1 + n, left, left / 2e6)
+        left //= 2
+        assert squeeze(bdp) == left
+    sample(bdp, now + 4, left, 0.0505)
+    sample(bdp, now + 5, left // 2, 0.0505)
+    assert squeeze(bdp) is None
+    assert bdp._path.rtt == 0.05  # the rest is less than a frame
+    bdp.received(1)
+    assert bdp.wants_ping(now + 5.11, MIB)
+
+
+def test_a_pipe_that_became_slower_is_squeezed_though_the_round_trip_is_fresh() -> None:
+    bdp = estimator(4 * MIB, rtt=0.05)
+    full_pipe(bdp, NOW, 0.1, 6.0)
+    bdp.round_trip(NOW + 11, 0.05)
+    bdp.received(12 * MIB)
+    sample(bdp, NOW + 12, MIB, 0.5)
+    assert squeeze(bdp) == pytest.approx(0.75 * 2 * MIB * 0.05, abs=2)
+    assert bdp.target == 4 * MIB
+
+
+def test_a_slower_sample_that_is_short_is_not_believed_alone() -> None:
+    bdp = estimator(4 * MIB, rtt=0.05)
+    full_pipe(bdp, NOW, 0.1, 6.0)
+    seen = []
+    for n in range(5):
+        bdp.received(8 * MIB)
+        sample(bdp, NOW + 12 + n, MIB // 5, 0.1)
+        seen.append(squeeze(bdp) is None)
+    assert seen == [True, True, True, True, False]
+
+
+def burst(bdp: BdpEstimator, now: float) -> bool:
+    """Let a stream's window of two megabytes come in one round."""
+    bdp.begin_round(now, 0)
+    bdp.received(2 * MIB)
+    return bdp.granted(now + 0.01, 1, size=2 * MIB, left=0, increment=2 * MIB, unread=0)
+
+
+def test_a_path_that_becomes_faster_ends_the_squeeze_and_may_grow() -> None:
+    bdp, now = squeezed()
+    assert burst(bdp, now + 0.1)
+    assert squeeze(bdp) is None
+    assert use_up(bdp, now + 0.2)
+    assert bdp.target == 8 * MIB
+
+
+def test_a_second_squeeze_ends_by_its_probe_only() -> None:
+    bdp, now = squeezed()
+    burst(bdp, now + 0.1)
+    full_pipe(bdp, now, 0.1, 1.0)
+    assert squeeze(bdp) is not None
+    assert not burst(bdp, now + 1.1)
+    sample(bdp, now + 1.2, 700_000, 0.05)
+    assert squeeze(bdp) is None
+    full_pipe(bdp, now + 1.2, 0.1, 14.0)
+    assert burst(bdp, now + 15.3)
+    assert squeeze(bdp) is None
+
+
 def test_no_window_is_squeezed_to_less_than_a_frame() -> None:
     bdp, now = squeezed()
     seen = []
@@ -296,7 +362,7 @@ def test_a_full_pipe_that_becomes_slower_is_sampled_more_often_but_not_every_mom
         bdp.round_trip(now + pause, 0.05)
         sample(bdp, now + pause, int(rate * 0.1), 0.1)
         now += pause
-    assert pauses[-5:] == [10.0, 10.0, 5.0, 2.5, 1.25]
+    assert pauses[-5:] == [10.0, 10.0, 1.0, 1.0, 1.0]
 
 
 def test_the_target_stays_while_a_window_was_limiting_of_late() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynamo_h2.http2.bdp import Gate, Path
+from dynamo_h2.http2.path import Gate, Path
 from tests.http2.bdp_steps import NOW
 
 # What is known about the path.
@@ -16,6 +16,15 @@ def test_the_rate_is_the_largest_of_ten_samples() -> None:
     assert path.rate(NOW + 1) == 900.0
     path.add_rate(NOW + 1, 50.0)
     assert path.rate(NOW + 1) == 108.0
+
+
+def test_a_sample_that_lasted_ten_round_trips_stands_for_all() -> None:
+    path = Path()
+    path.add_rate(NOW, 900.0)
+    path.add_rate(NOW + 1, 100.0, times=9)
+    assert path.rate(NOW + 1) == 900.0
+    path.add_rate(NOW + 2, 90.0, times=1000)
+    assert path.rate(NOW + 2) == 90.0
 
 
 def test_no_rate_is_believed_for_longer_than_twenty_seconds() -> None:
@@ -38,13 +47,13 @@ def test_the_round_trip_is_the_smallest_of_ten_seconds() -> None:
     assert path.rtt == 0.3
 
 
-def test_a_round_trip_that_stood_in_line_is_believed_only_after_twice_the_time() -> None:
+def test_a_round_trip_that_stood_in_line_is_believed_only_after_three_times_the_time() -> None:
     path = Path()
     path.add_rtt(NOW, 0.1, queued=False)
-    path.add_rtt(NOW + 10, 0.3, queued=True)
-    assert (path.rtt, path.stale(NOW + 10)) == (0.1, True)
-    path.add_rtt(NOW + 20, 0.3, queued=True)
-    assert (path.rtt, path.stale(NOW + 20)) == (0.3, False)
+    path.add_rtt(NOW + 29, 0.3, queued=True)
+    assert (path.rtt, path.stale(NOW + 29)) == (0.1, True)
+    path.add_rtt(NOW + 30, 0.3, queued=True)
+    assert (path.rtt, path.stale(NOW + 30)) == (0.3, False)
 
 
 def test_a_shorter_round_trip_is_believed_at_once_even_from_a_line() -> None:
