@@ -9,6 +9,7 @@
    until that request uses it, so that nobody overtakes, and goes back if the request was cancelled.
 6. A draining or closed connection leaves at once, and is never handed out again.
 7. A request that was refused avoids the connection that refused it, as long as there may be others.
+   While it waits for one it holds up nobody else.
 8. How many streams the host takes is remembered: no more are written ahead on its next connection.
 9. A dial that fails fails all who wait: each gets an error of its own. Where there is another
    connection they wait for its slots instead, and a dial is tried again after a second.
@@ -270,11 +271,15 @@ class HostPool:
 
     def _serve(self) -> None:
         """Hand free slots to those who wait, first come first served."""
-        while (waiter := self._line.first()) is not None:
+        refusing: set[ClientProtocol] = set()
+        while (waiter := self._line.first(refusing)) is not None:
             protocol = self._choose(waiter.avoid)
             if protocol is None:
                 self._grow()
-                return
+                if waiter.avoid not in self.connections:
+                    return
+                refusing.add(waiter.avoid)  # it may have room for those whom it did not refuse
+                continue
             self._line.hand(waiter, protocol)
             self._choice.moved(protocol)
 

@@ -16,7 +16,7 @@ from dynamo_h2.errors import ConnectTimeout, PoolTimeout, RequestTimeout
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from dynamo_h2.call import Times
     from dynamo_h2.errors import TransportError
@@ -117,13 +117,16 @@ class Line:
             if timer is not None:
                 timer.cancel()
 
-    def first(self) -> Waiter | None:
-        """Who is next."""
+    def first(self, refusing: Collection[ClientProtocol] = ()) -> Waiter | None:
+        """Who is next, of those whom none of ``refusing`` has refused."""
         while self.waiters:
             waiter = next(iter(self.waiters))
             if not waiter.slot.done():
-                return waiter
+                break
             del self.waiters[waiter]
+        for waiter in self.waiters:
+            if waiter.avoid not in refusing and not waiter.slot.done():
+                return waiter
         return None
 
     def hand(self, waiter: Waiter, protocol: ClientProtocol) -> None:

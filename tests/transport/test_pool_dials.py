@@ -25,7 +25,7 @@ from dynamo_h2.transport.resources import MAX_DIALS
 from dynamo_h2.transport.sockets import Address, AddressInfo
 from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
 from tests.behaviours_pool import start
-from tests.http2.frame_factory import HEADERS, MAX_STREAMS
+from tests.http2.frame_factory import HEADERS, MAX_STREAMS, REFUSED_STREAM
 from tests.peers.scripted import Connection, scripted_peer
 from tests.transport.listening import Listener, info, listening, refusing_port, silent_port
 
@@ -357,3 +357,35 @@ async def test_who_stops_waiting_for_a_dial_does_not_stop_it() -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
     assert len(names.asked) == 1
+
+
+async def test_who_avoids_the_connection_that_refused_it_holds_up_nobody_else() -> None:
+    asked_again = asyncio.Event()
+    ports: list[int] = []
+
+    async def handler(connection: Connection) -> None:
+        await connection.handshake()
+        while True:
+            request = await connection.recv_request()
+            if request[b":path"] == b"/refused":
+                connection.rst(request.stream_id, REFUSED_STREAM)
+            else:
+                connection.respond(request.stream_id)
+
+    async def resolver(_: str, port: int) -> Sequence[tuple[str, int]]:
+        if ports:
+            asked_again.set()
+            await asyncio.Event().wait()  # so that the second dial gets nowhere
+        ports.append(port)
+        return [("127.0.0.1", port)]
+
+    async with scripted_peer(handler) as peer:
+        url = f"http://name:{peer.port}"
+        async with HttpRequestClient(patient(dns_refresh=None), resolver=resolver) as client:
+            await client.request("GET", f"{url}/")
+            refused = asyncio.create_task(client.request("GET", f"{url}/refused"))
+            await asked_again.wait()
+            answer = await client.request("GET", f"{url}/")
+            assert answer.status == 200
+            assert not refused.done()
+            refused.cancel()
