@@ -159,6 +159,7 @@ class Pair:
             return
         stock, fast = state_of(self.stock), state_of(self._fast.engine)
         if stock == fast:
+            self._compare_to_come(0)
             self._compare_events([])
         else:
             self._compare_lead(stock, fast)
@@ -187,7 +188,14 @@ class Pair:
         expected = state_of(self.stock, partial)
         if expected != fast:
             raise Difference("states inside DATA", *differences(expected, fast))
+        self._compare_to_come(partial.length - len(partial.here))
         self._compare_events(self._lead(partial))
+
+    def _compare_to_come(self, expected: int) -> None:
+        """Compare what the fast engine says of the frame that it has judged already."""
+        found = self._fast.engine.data_to_come
+        if found != expected:
+            raise Difference("bytes to come", expected, found)
 
     def _lead(self, partial: Partial) -> list[Event]:
         """What an engine tells of a DATA frame before it is whole."""
