@@ -1,9 +1,9 @@
 """Asking for the addresses of a host: for each dial, and again while it is in use.
 
-Each dial asks anew; where there is no answer it makes do with the last one. Beside that a host that
-is in use is asked for every `dns_refresh` seconds, so that what has come is used and what has gone
-is left. Nothing of this runs by itself: a request that comes when it is time starts it, in a task
-of its own. A failed or empty answer changes nothing.
+Each dial asks anew; where there is no answer, or none in time, it makes do with the last one.
+Beside that a host that is in use is asked for every `dns_refresh` seconds, so that what has come is
+used and what has gone is left. Nothing of this runs by itself: a request that comes when it is time
+starts it, in a task of its own. A failed or empty answer changes nothing.
 """
 
 from __future__ import annotations
@@ -74,10 +74,13 @@ class Names:
         Raises:
             ConnectError: There is no address, and none is known from before.
         """
+        known = self._addresses.any_known
         try:
-            answer = await self._resources.dialer.resolve(self._origin)
+            # With half of a dial's time left, a connection can still be made to what is known.
+            async with asyncio.timeout(self._patience / 2 if known else None):
+                answer = await self._resources.dialer.resolve(self._origin)
         except Exception:
-            if not self._addresses.any_known:
+            if not known:
                 raise
             return
         self._addresses.learn(answer)
@@ -97,13 +100,18 @@ class Names:
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def _patience(self) -> float:
+        """The longest that an answer may take, in seconds."""
+        return self._resources.config.connect_timeout or _PATIENCE
+
     def _plan(self, now: float) -> None:
         period = self._resources.config.dns_refresh
         jitter = 1 + _JITTER * (2 * random.random() - 1)
         self.refresh_at = inf if period is None else now + period * jitter
 
     async def _ask(self) -> None:
-        async with asyncio.timeout(self._resources.config.connect_timeout or _PATIENCE):
+        async with asyncio.timeout(self._patience):
             self._addresses.learn(await self._resources.dialer.resolve(self._origin))
 
     def _asked(self, task: asyncio.Task[None]) -> None:

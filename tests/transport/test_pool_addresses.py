@@ -28,9 +28,12 @@ class Places:
     def __init__(self, *ports: int) -> None:
         self.ports: Sequence[int] | Exception = ports
         self.asked = 0
+        self.hangs = False
 
     async def __call__(self, host: str, port: int) -> list[tuple[str, int]]:
         self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if isinstance(self.ports, Exception):
             raise self.ports
         return [("127.0.0.1", number) for number in self.ports]
@@ -182,6 +185,17 @@ async def test_a_resolver_that_does_not_answer_is_asked_once_at_a_time() -> None
         await ask(client, 10)
         assert asked == 1
         assert places.asked == 1
+
+
+async def test_a_dial_does_without_an_answer_that_does_not_come() -> None:
+    async with workers(1, dns_refresh=None, connect_timeout=0.5) as (peers, places, client):
+        await ask(client)
+        await client.drain(URL)
+        places.hangs = True
+        response = await client.request("GET", URL)
+        assert response.status == 200
+        assert places.asked == 2
+        assert connections(peers) == [2]
 
 
 async def test_nothing_is_asked_while_nobody_asks() -> None:
