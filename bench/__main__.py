@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.clients import CLIENTS, find_clients
+from bench.clients import CLIENTS, VARIANTS, find_clients
 from bench.clients import QUICK as QUICK_CLIENTS
 from bench.environment import pick_cores
 from bench.plots import draw_all
@@ -35,8 +35,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="names or their beginnings")
     parser.add_argument("--clients", nargs="+", metavar="CLIENT", help="names, in this order")
     parser.add_argument("--full", action="store_true", help="all workloads and all clients")
-    parser.add_argument("--seconds", type=float, default=1.5, help="per client and round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="per client and round")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="what payloads are made from")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory for the results")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
@@ -82,7 +82,7 @@ def choose(
     Raises:
         LookupError: a name is unknown.
     """
-    clients = CLIENTS if arguments.full else QUICK_CLIENTS
+    clients = CLIENTS if arguments.full else (*QUICK_CLIENTS, *VARIANTS)
     workloads = WORKLOADS if arguments.full else QUICK_WORKLOADS
     if arguments.clients is not None:
         clients = find_clients(arguments.clients)
