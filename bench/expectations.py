@@ -10,6 +10,7 @@ from bench.targets import OURS
 if TYPE_CHECKING:
     from bench.results import Results, Table
 
+LIMIT: Final = "h2load"
 SMALL_FRAMES: Final = f"{OURS}, 16 KiB frames"
 FEW_STREAMS: Final = f"{OURS}, 100 streams per connection"
 
@@ -28,6 +29,26 @@ def check(results: Results) -> list[Expectation]:
     tables = {table.workload: table for table in results.tables}
     found = [_frames(tables), _pool(tables), _streams(tables)]
     return [expectation for expectation in found if expectation is not None]
+
+
+def why_frames(results: Results) -> str | None:
+    """Returns where the time of large frames and of small ones goes; None without the variant."""
+    table = next((table for table in results.tables if table.workload == "download-64"), None)
+    if table is None:
+        return None
+    found = [table.outcome(name) for name in (OURS, SMALL_FRAMES, LIMIT)]
+    cpu = [each.spread("cpu_us") if each else None for each in found]
+    rate = [each.spread("rate") if each else None for each in found]
+    if not (cpu[0] and cpu[1] and rate[0] and rate[2]):
+        return None
+    return (
+        f"About the frames: 64 of them for each MiB instead of a few cost the client"
+        f" {cpu[1].median:.0f} µs of CPU per MiB instead of {cpu[0].median:.0f}; each is little"
+        f" more than nine bytes to it. And the server's core is the limit here: {LIMIT}, which is"
+        f" written in C and keeps nothing, gets {rate[2].median:,.0f} MiB/s, this client"
+        f" {rate[0].median:,.0f}. The windows, 64 times as large, count on a path with a round"
+        f" trip: see [flow control](flow-control.md)."
+    )
 
 
 def _frames(tables: dict[str, Table]) -> Expectation | None:

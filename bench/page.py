@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bench.expectations import why_frames
 from bench.report import markdown
 from bench.results import Results
 
@@ -41,7 +42,9 @@ def make_page(results: Path, page: Path) -> str:
         results: the file that it is about; the plots stand beside it.
         page: where it is going to stand.
     """
-    return "\n".join([*_head(results, page), markdown(Results.load(results))])
+    loaded = Results.load(results)
+    reason = why_frames(loaded)
+    return "\n".join([*_head(results, page), markdown(loaded), *([reason, ""] if reason else [])])
 
 
 def _head(results: Path, page: Path) -> Iterator[str]:

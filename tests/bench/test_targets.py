@@ -11,7 +11,7 @@ from bench.adapter import BASELINE
 from bench.addresses import HOST_ADDRESSES, host_urls
 from bench.clients import CLIENTS
 from bench.expectations import FEW_STREAMS, SMALL_FRAMES, check
-from bench.page import make_page
+from bench.page import PAGE, RESULTS, make_page
 from bench.plots import draw_all
 from bench.report import sheets
 from bench.results import Outcome, Results, Table
@@ -183,3 +183,7 @@ def test_budget_names_the_modules_of_the_client(
     printed = capsys.readouterr().out
     assert ("dynamo_h2/client.py" if client == OURS else "h2") in printed
     assert "100 %" in printed
+
+
+def test_the_page_about_performance_is_that_of_the_results_beside_it() -> None:
+    assert PAGE.read_text(encoding="utf-8") == make_page(RESULTS, PAGE)
