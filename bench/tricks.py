@@ -183,6 +183,12 @@ _WINDOWS: Final = (
     "(self.local_settings.initial_window_size, self.remote_settings.initial_window_size)"
 )
 
+_NO_PLAIN_ROUTES: Final = rewritten(
+    client,
+    "HttpRequestClient._exchange",
+    ("self._routes.plain.get(url) if octets", "None if octets"),
+)
+
 TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
         "a response head that is known is not decoded",
@@ -200,7 +206,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
         rewritten(hpack_cache, "StatelessEncoder.encode", ("self._prefixes.get(name)", "None")),
     ),
     Trick("head and body are one buffer", REQUEST, replaced(fast, "JOIN_LIMIT", -1)),
-    Trick("a stream is born in its state", REQUEST, replaced(fast, "_Stream", _stream_by_h2)),
+    Trick("a stream is born in its state", REQUEST, replaced(fast, "begun_stream", _stream_by_h2)),
     Trick("END_STREAM sets the state", REQUEST, replaced(fast.FastEngine, "_end", _end_by_h2)),
     Trick(
         "the peer's stream limit is kept",
@@ -222,8 +228,12 @@ TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
         "routes are remembered",
         REQUEST,
-        rewritten(routes, "Routes.find", ("self._routes.get(key)", "None")),
+        together(
+            _NO_PLAIN_ROUTES,
+            rewritten(routes, "Routes.find", ("self._routes.get(key)", "None")),
+        ),
     ),
+    Trick("plain routes are found by their address alone", REQUEST, _NO_PLAIN_ROUTES),
     Trick(
         "bytes are taken as they are",
         REQUEST,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, Self, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack, runtime_checkable
 
 from dynamo_h2.call import CallOptions, Times, urgency_of, with_priority
 from dynamo_h2.config import Http2Config
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["HttpRequestClient", "RequestPlaneClient"]
 
 # Methods whose requests have a meaning for a body: an empty one is announced (RFC 9110 §8.6).
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+
+_DONE: Final = Need.DONE
 
 
 @runtime_checkable
@@ -225,7 +227,7 @@ class HttpRequestClient:
             TransportError: There is no answer; ``processed`` says whether there was an effect.
         """
         exchange = self._exchange("POST", address, headers, payload, options, octets=True)
-        stream = await exchange.run(Need.DONE)
+        stream = await exchange.run(_DONE)
         self._completed(exchange)
         body = stream.body()
         if 200 <= stream.status <= 299:
@@ -261,7 +263,7 @@ class HttpRequestClient:
         exchange = self._exchange(
             method, url, headers, body, options, trailers=trailers, informational=on_informational
         )
-        stream = await exchange.run(Need.DONE)
+        stream = await exchange.run(_DONE)
         now = self._completed(exchange)
         return Response(
             stream.status,
@@ -389,8 +391,12 @@ class HttpRequestClient:
             route = self._routes.find(pool, method, url, fields, octets, authority, name)
             key = options.get("affinity")
         else:
-            route = self._routes.find(pool, method, url, fields, octets)
             key = None
+            # Saves 1 call and 0.41 of 14.5 µs per request; A/A ±0.12.
+            known = self._routes.plain.get(url) if octets and not fields else None
+            if known is None or known.host.forgotten:
+                known = self._routes.find(pool, method, url, fields, octets)
+            route = known
         if fields:
             fields = without_host(fields, route.head.fields[2][1])
         # Bytes, by far the most common, need none of what a body can be: saves 6 calls and 0.89 of
@@ -402,17 +408,24 @@ class HttpRequestClient:
         else:
             body = make_body(source)
             data = body.data
+        if data and not fields:
+            fields = ((b"content-length", b"%d" % len(data)),)
+        else:
+            fields = _with_length(method, fields, data, body)
         now = self._terms.clock()
+        # By position: keywords of a class are put into a dict first.
         request = Request(
             route.head,
-            _with_length(method, fields, data, body),
+            fields,
             data,
-            upload=data is None,
-            mutable=body is not None and body.mutable,
-            limit=self.config.max_response_size if buffered else None,
-            deadline=now + times.timeout,
-            read_timeout=times.read_timeout,
-            write_timeout=times.write_timeout,
+            data is None,  # upload
+            body is not None and body.mutable,
+            (),  # trailers
+            self.config.max_response_size if buffered else None,
+            now + times.timeout,
+            None,  # head_budget
+            times.read_timeout,
+            times.write_timeout,
         )
         if options:
             request.urgency = urgency_of(options)

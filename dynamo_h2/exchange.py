@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from h2.errors import ErrorCodes
 
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from dynamo_h2.http2.body import RequestBody
     from dynamo_h2.http2.connection import Connection
     from dynamo_h2.http2.request import Request
-    from dynamo_h2.http2.stream import Future, SendHalf, Stream
+    from dynamo_h2.http2.stream import SendHalf, Stream
     from dynamo_h2.metrics import Counters
     from dynamo_h2.transport.affinity import PinnedHost
     from dynamo_h2.transport.host_pool import HostPool
     from dynamo_h2.transport.protocol import ClientProtocol
 
+
+_DATA: Final = Need.DATA
 
 _logger = logging.getLogger("dynamo_h2")
 
@@ -125,7 +127,7 @@ class Exchange:
                     self._start_pump(stream)
                 while True:
                     await stream.wait(need, now)
-                    if stream.has(need):
+                    if stream.done or stream.has(need):
                         break
             except TransportError as failure:
                 error: BaseException | None = failure
@@ -135,7 +137,7 @@ class Exchange:
             else:
                 error = stream.error
                 if error is None or (need is Need.HEAD and stream.status):
-                    if need is Need.DONE and request.upload:
+                    if request.upload and need is Need.DONE:
                         await self.stop_pump()
                     return stream
             assert error is not None
@@ -215,15 +217,11 @@ class Exchange:
         stream_id = None if self.stream is None else self.stream.stream_id
         return Attempt(self._host.name, stream_id, error, now - self.last_began)
 
-    def more(self) -> Future:
-        """A future that is done when more of the body is there, or will never be."""
-        stream, protocol = self.stream, self._protocol
-        assert stream is not None
-        assert protocol is not None
-        now = self._terms.clock()
-        future = stream.wait(Need.DATA, now)
-        protocol.connection.wait_until(stream, now)
-        return future
+    def body(self) -> BodyStream:
+        """The body of the response, whose head has arrived."""
+        assert self.stream is not None
+        assert self._protocol is not None
+        return BodyStream(self, self.stream, self._protocol.connection, self._terms)
 
     async def wait_until_sent(self) -> None:
         """Wait until the request's body is out, or is wanted no more.
@@ -303,14 +301,20 @@ class BodyStream:
     Args:
         exchange: The request, whose response head has arrived.
         stream: Its stream.
+        connection: The stream's.
+        terms: Those of the client.
     """
 
-    __slots__ = ("_counters", "_ended", "_exchange", "_stream", "closed")
+    __slots__ = ("_clock", "_connection", "_counters", "_ended", "_exchange", "_stream", "closed")
 
-    def __init__(self, exchange: Exchange, stream: Stream, counters: Counters) -> None:
+    def __init__(
+        self, exchange: Exchange, stream: Stream, connection: Connection, terms: Terms
+    ) -> None:
         self._exchange = exchange
         self._stream = stream
-        self._counters = counters
+        self._connection = connection
+        self._counters = terms.counters
+        self._clock = terms.clock
         self._ended = False
         self.closed = False
 
@@ -339,8 +343,9 @@ class BodyStream:
         # One coroutine down to the future, not three: saves 4 calls and 0.52 of 3.94 µs per token;
         # A/A ±0.07.
         while not self.closed:
-            chunk = stream.read()
-            if chunk:
+            if stream.unread:
+                chunk = stream.read()
+                assert chunk is not None
                 return chunk
             if stream.ended:
                 self._end()
@@ -350,7 +355,7 @@ class BodyStream:
                     self._ended = True
                     self._counters.errors += 1
                 raise stream.error
-            await self._exchange.more()
+            await self._connection.wait(stream, _DATA, self._clock())
         raise RuntimeError("the response was closed before it was read to its end")
 
     async def read(self) -> bytes:

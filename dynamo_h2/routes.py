@@ -46,6 +46,9 @@ class Routes:
     Args:
         defaults: Fields of every request.
 
+    Attributes:
+        plain: Those of POSTs of octets without fields or options, by their addresses.
+
     Raises:
         InvalidRequest: A field in ``defaults`` may not be sent.
     """
@@ -55,6 +58,7 @@ class Routes:
         self._names = frozenset(name for name, _ in (*self._defaults, *_OCTETS))
         # By method, address, octets, authority, server_hostname and the names replaced.
         self._routes: dict[tuple[object, ...], Route] = {}
+        self.plain: dict[str, Route] = {}
         self._look_at = LOOK_AT
 
     def find(
@@ -93,11 +97,14 @@ class Routes:
             if len(self._routes) >= self._look_at:
                 self._forget()
             self._routes[key] = route
+            if key == ("POST", url, True, None, None, _NOTHING):
+                self.plain[url] = route
         return route
 
     def _forget(self) -> None:
         """Drop the routes to hosts that are forgotten, and all where that is not enough."""
         routes = self._routes
+        self.plain.clear()
         self._routes = {key: route for key, route in routes.items() if not route.host.forgotten}
         if len(self._routes) >= REMEMBERED:
             self._routes.clear()

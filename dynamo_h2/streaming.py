@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynamo_h2.exchange import BodyStream
 from dynamo_h2.http2.stream import Need
 from dynamo_h2.response import Headers, StreamResponse
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dynamo_h2.exchange import Exchange, Terms
+    from dynamo_h2.exchange import BodyStream, Exchange, Terms
 
 __all__ = ["StreamContext"]
 
@@ -37,7 +36,7 @@ class StreamContext:
         stream = await exchange.run(Need.HEAD)
         now = self._terms.clock()
         self._terms.counters.add_latency(now - exchange.started)
-        self._body = BodyStream(exchange, stream, self._terms.counters)
+        self._body = exchange.body()
         return StreamResponse(
             stream.status,
             Headers(stream.fields),

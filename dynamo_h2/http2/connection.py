@@ -24,6 +24,7 @@ from dynamo_h2.http2.stream import Expired, Stream
 if TYPE_CHECKING:
     from dynamo_h2.http2.failures import MakeError
     from dynamo_h2.http2.request import Request
+    from dynamo_h2.http2.stream import Future, Need
 
 __all__ = ["LAST_STREAM_ID", "Connection", "State"]
 
@@ -52,7 +53,10 @@ class Connection(Events):
     @property
     def has_output(self) -> bool:
         """Whether ``data_to_send`` may have something."""
-        return self._engine.has_output or bool(self._last_words) or self._uploads.waiting
+        uploads = self._uploads
+        if uploads.rings and uploads.waiting:
+            return True
+        return self._engine.has_output or bool(self._last_words)
 
     @property
     def queued_control(self) -> int:
@@ -101,12 +105,10 @@ class Connection(Events):
             # Before it is kept account of: the peer is at work meanwhile.
             self._flush()
         timer_was = self.timer_at
-        window = self._engine.stream_window(stream_id)
-        assert window is not None
         stream = Stream(
             stream_id,
             request,
-            window,
+            self._engine_streams[stream_id].receive_window,
             self._make_future,
             self._credit,
             now,
@@ -125,8 +127,9 @@ class Connection(Events):
             self._on_output()
         return stream
 
-    def wait_until(self, stream: Stream, now: float) -> None:
-        """See to it that a stream's time limits are watched: somebody waits for it."""
+    def wait(self, stream: Stream, need: Need, now: float) -> Future:
+        """A future as ``Stream.wait`` makes it, with the stream's time limits being watched."""
+        future = stream.wait(need, now)
         self.now = now
         if self._credit.watched:
             self._credit.wanted(stream)
@@ -134,12 +137,13 @@ class Connection(Events):
         if tick and (
             not stream.status or tick / TICKS_PER_SECOND <= now + stream.request.read_timeout
         ):
-            return  # what is watched already comes first
+            return future  # what is watched already comes first
         if self.streams.get(stream.stream_id) is stream:
             before = self.timer_at
             self._arm(stream)
             if self.timer_at < before:
                 self._on_output()
+        return future
 
     def feed(self, stream: Stream, chunk: bytes | memoryview, now: float) -> None:
         """Queue a chunk of the body; see ``SendHalf.full`` for when to wait."""

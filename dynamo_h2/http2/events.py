@@ -25,8 +25,9 @@ class Events(Lifecycle):
         self._flood.count(Idle.SETTINGS, self.now)
         engine = self._engine
         self.capacity = min(self._config.max_concurrent_streams, engine.peer_stream_limit)
-        self._uploads.peer_frame_size(engine.max_outbound_frame_size)
-        if engine.remote_settings.initial_window_size > previous_initial_window:
+        window = engine.remote_settings.initial_window_size
+        self._uploads.peer_settings(engine.max_outbound_frame_size, window)
+        if window > previous_initial_window:
             for stream in self.streams.values():
                 self._uploads.window_opened(stream)
         if not self.ready:
@@ -55,10 +56,12 @@ class Events(Lifecycle):
             return
         if stream.request.head_budget is not None:
             stream.deadline = inf
-        stream.feed_head(status, fields, self.now)
         if end_stream:
-            self._response_ended(stream)
+            stream.status = status
+            stream.fields = fields
+            self._response_ended(stream)  # which wakes whoever waits
         else:
+            stream.feed_head(status, fields, self.now)
             self._arm(stream)
 
     def on_informational(self, stream_id: int, status: int, fields: list[Field]) -> None:

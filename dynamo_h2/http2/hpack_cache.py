@@ -53,6 +53,7 @@ _MAX_CACHED_BLOCK: Final = 1_024
 _MAX_PREFIXES: Final = 256
 # Strings that are shorter have a length of one byte (RFC 7541 §5.1).
 _ONE_BYTE_LENGTH: Final = 127
+_LENGTHS: Final = tuple(bytes((size,)) for size in range(_ONE_BYTE_LENGTH))
 
 # The longest integer that hpack reads, and one byte more for it to see that it is too long.
 _INTEGER_SPAN: Final = VARINT_MAX_LENGTH + 1
@@ -233,7 +234,7 @@ class StatelessEncoder:
             if prefix is None or not 0 < size < _ONE_BYTE_LENGTH:
                 block += self._encode(name, value)
             else:
-                block += prefix + bytes((size,)) + value
+                block += prefix + _LENGTHS[size] + value
         return block
 
     def _encode(self, name: bytes, value: bytes) -> bytes:
@@ -268,25 +269,30 @@ class KnownHead(NamedTuple):
 
 
 class HeadCache:
-    """Response heads by their field blocks, as long as the decoder's table stands still."""
+    """Response heads by their field blocks, as long as the decoder's table stands still.
 
-    __slots__ = ("_generation", "_heads")
+    Attributes:
+        generation: Of the table for which the heads are right.
+        heads: Them, by their blocks.
+    """
+
+    __slots__ = ("generation", "heads")
 
     def __init__(self) -> None:
-        self._generation = 0
-        self._heads: dict[bytes, KnownHead] = {}
+        self.generation = 0
+        self.heads: dict[bytes, KnownHead] = {}
 
     def get(self, block: bytes, generation: int) -> KnownHead | None:
         """Return what a block means, if that is known for this state of the table."""
-        if generation != self._generation:
-            self._generation = generation
-            self._heads.clear()
-        return self._heads.get(block)
+        if generation != self.generation:
+            self.generation = generation
+            self.heads.clear()
+        return self.heads.get(block)
 
     def learn(self, block: bytes, decoder: BlockDecoder) -> None:
         """Keep what ``decoder`` has just made of ``block``, where that will be so again."""
         fields = decoder.last
-        if decoder.generation != self._generation or not fields or len(block) > _MAX_CACHED_BLOCK:
+        if decoder.generation != self.generation or not fields or len(block) > _MAX_CACHED_BLOCK:
             return
         try:
             head = KnownHead(
@@ -295,9 +301,9 @@ class HeadCache:
         except Malformed:
             return
         if head.status >= 200:
-            if len(self._heads) >= _MAX_HEADS:
-                self._heads.clear()
-            self._heads[block] = head
+            if len(self.heads) >= _MAX_HEADS:
+                self.heads.clear()
+            self.heads[block] = head
 
 
 def _read_integer(block: bytes, at: int, prefix_bits: int) -> tuple[int, int]:

@@ -148,11 +148,6 @@ class Outbound(H2Connection):
             return 0
         return min(self.outbound_flow_control_window, stream.outbound_flow_control_window)
 
-    @property
-    def new_stream_window(self) -> int:
-        """How many bytes may be sent at once on a stream that is opened now."""
-        return min(self.outbound_flow_control_window, self.remote_settings.initial_window_size)
-
     def stream_window(self, stream_id: int) -> ReceiveWindow | None:
         """Return what the peer may send on a stream, None when the stream is closed."""
         stream = self._stream(stream_id)

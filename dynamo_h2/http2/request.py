@@ -57,7 +57,6 @@ class Request:
         head: RequestHead,
         fields: Sequence[Field] = (),
         data: bytes | memoryview | None = None,
-        *,
         upload: bool = False,
         mutable: bool = False,
         trailers: Sequence[Field] = (),

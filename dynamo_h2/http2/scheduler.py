@@ -62,21 +62,24 @@ class Scheduler(Generic[R]):
 
     Args:
         quantum: The most bytes that a sender may send in its turn.
+
+    Attributes:
+        rings: The senders that wait, by urgency; no ring is empty.
     """
 
-    __slots__ = ("_rings", "frame_limit", "quantum")
+    __slots__ = ("frame_limit", "quantum", "rings")
 
     def __init__(self, quantum: int) -> None:
         self.quantum = quantum
         self.frame_limit = min(quantum, DEFAULT_MAX_FRAME_SIZE)
-        # By urgency, and none that is empty. A deque could not let go of a sender in its midst.
-        self._rings: dict[int, OrderedDict[R, None]] = {}
+        # A deque could not let go of a sender in its midst.
+        self.rings: dict[int, OrderedDict[R, None]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._rings.values()))
+        return sum(map(len, self.rings.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._rings)
+        return bool(self.rings)
 
     def peer_frame_size(self, size: int) -> None:
         """Follow the peer's MAX_FRAME_SIZE, in bytes."""
@@ -85,20 +88,20 @@ class Scheduler(Generic[R]):
     def add(self, sender: R) -> None:
         """Put a sender that has bytes at the back of its ring, unless it stands in it."""
         if sender.queued:
-            ring = self._rings.get(sender.urgency)
+            ring = self.rings.get(sender.urgency)
             if ring is None:
-                ring = self._rings[sender.urgency] = OrderedDict()
+                ring = self.rings[sender.urgency] = OrderedDict()
             ring.setdefault(sender)
 
     def discard(self, sender: R) -> None:
         """Forget a sender, if it stands in a ring."""
-        ring = self._rings.get(sender.urgency)
+        ring = self.rings.get(sender.urgency)
         if ring is not None and sender in ring:
             self._leave(ring, sender)
 
     def run(self, outlet: Outlet[R], budget: int, now: float) -> int:
         """Send about ``budget`` bytes, as far as windows allow; returns how many were queued."""
-        rings = self._rings
+        rings = self.rings
         sent = 0
         while rings and sent < budget and outlet.connection_window > 0:
             ring = rings[min(rings)]
@@ -118,7 +121,7 @@ class Scheduler(Generic[R]):
         """Take a sender out of its ring, and the ring away when it is empty."""
         del ring[sender]
         if not ring:
-            del self._rings[sender.urgency]
+            del self.rings[sender.urgency]
 
     def _turn(self, outlet: Outlet[R], sender: R, now: float) -> int:
         """Give one sender its quantum; returns the bytes that it sent."""

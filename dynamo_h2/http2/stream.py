@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum, IntEnum, auto
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dynamo_h2.call import DEFAULT_URGENCY
 from dynamo_h2.http2.flow import GRANT_FRACTION
@@ -40,6 +40,12 @@ class Need(IntEnum):
     END = 3
     DONE = 4
     """The response is complete and the request's body is out."""
+
+
+# A look-up in an enum costs as much as a short call.
+_HEAD: Final = Need.HEAD
+_DATA: Final = Need.DATA
+_DONE: Final = Need.DONE
 
 
 class Expired(Enum):
@@ -234,7 +240,7 @@ class ReceiveHalf:
         self.error: BaseException | None = None
         self.last_read = 0.0
         self._chunks: deque[bytes | memoryview] = deque()
-        self._need = Need.HEAD
+        self._need = _HEAD
         self._waiter: Future | None = None
         self._make_future = make_future
         self._credit = credit
@@ -246,7 +252,7 @@ class ReceiveHalf:
         self.status = status
         self.fields = fields
         self.last_read = now
-        if self._waiter is not None and self._need is Need.HEAD:
+        if self._waiter is not None and self._need is _HEAD:
             self._wake()
 
     def feed_data(self, data: bytes | memoryview, now: float) -> None:
@@ -261,8 +267,11 @@ class ReceiveHalf:
         self.last_read = now
         if len(chunks) > FEW_PIECES:
             self._join_small()
-        if self._waiter is not None and self._need is Need.DATA:
-            self._wake()
+        waiter = self._waiter
+        if waiter is not None and self._need is _DATA:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _join_small(self) -> None:
         """Make one piece of many small ones."""
@@ -275,13 +284,15 @@ class ReceiveHalf:
     def feed_end(self) -> None:
         """Note that the response is complete."""
         self.ended = True
-        if self._need is not Need.DONE:
+        if self._need is not _DONE:
             self._wake()
 
     def feed_done(self) -> None:
         """Note that the stream is over both ways."""
         self.done = True
-        self._wake()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """End with an error; what arrived before can still be read."""
@@ -314,13 +325,13 @@ class ReceiveHalf:
         """Whether ``need`` is met, or can never be."""
         if self.done or self.error is not None:
             return True
-        if need is Need.DONE:
+        if need is _DONE:
             return False
         if self.ended:
             return True
-        if need is Need.HEAD:
+        if need is _HEAD:
             return self.status != 0
-        return need is Need.DATA and bool(self._chunks)
+        return need is _DATA and bool(self._chunks)
 
     def wait(self, need: Need, now: float) -> Future:
         """A future that is done when ``need`` is met, the response has ended, or it has failed.
@@ -343,7 +354,7 @@ class ReceiveHalf:
     def waiting(self) -> bool:
         """Whether somebody waits for bytes of the body."""
         waiter = self._waiter
-        return self._need is not Need.HEAD and waiter is not None and not waiter.done()
+        return self._need is not _HEAD and waiter is not None and not waiter.done()
 
     def read(self) -> bytes | None:
         """Take the next chunk; None when there is none now."""

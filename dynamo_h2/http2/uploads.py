@@ -32,17 +32,22 @@ class Uploads:
         make_future: Makes the future on which a producer waits for room.
         on_sent: Called with a stream whose body is out.
         flush: Called when enough is queued to be written at once.
+
+    Attributes:
+        rings: Those of the scheduler; empty where no body waits.
     """
 
     __slots__ = (
         "_direct",
         "_engine",
         "_flush",
+        "_largest",
         "_make_future",
         "_on_sent",
         "_quantum",
         "_scheduler",
         "_streams",
+        "rings",
     )
 
     def __init__(
@@ -62,6 +67,9 @@ class Uploads:
         self._flush = flush
         self._direct = 0
         self._scheduler: Scheduler[SendHalf] = Scheduler(quantum)
+        self.rings = self._scheduler.rings
+        # What a new stream takes in one frame; no peer takes less before its SETTINGS.
+        self._largest = self._scheduler.frame_limit
 
     # A stream's body.
 
@@ -81,8 +89,8 @@ class Uploads:
                 self._flush()
             if (
                 size + self._direct <= DIRECT_BODY
-                and size <= self._scheduler.frame_limit
-                and size <= self._engine.new_stream_window
+                and size <= self._largest
+                and size <= self._engine.outbound_flow_control_window
             ):
                 self._direct += size
                 own = bytes(data) if request.mutable else data
@@ -156,17 +164,18 @@ class Uploads:
     @property
     def waiting(self) -> bool:
         """Whether a body could be sent on now."""
-        return bool(self._scheduler) and self._engine.outbound_flow_control_window > 0
+        return bool(self.rings) and self._engine.outbound_flow_control_window > 0
 
-    def peer_frame_size(self, size: int) -> None:
-        """Follow the peer's MAX_FRAME_SIZE, in bytes."""
-        self._scheduler.peer_frame_size(size)
+    def peer_settings(self, frame_size: int, window: int) -> None:
+        """Follow the peer's MAX_FRAME_SIZE and INITIAL_WINDOW_SIZE, in bytes."""
+        self._scheduler.peer_frame_size(frame_size)
+        self._largest = min(self._scheduler.frame_limit, window)
 
     def run(self, budget: int, now: float) -> list[bytes | memoryview]:
         """Take what is queued, and body bytes up to about ``budget``."""
         out = self._engine.take_output()
         self._direct = 0
-        if self._scheduler:
+        if self.rings:
             room = budget - sum(map(len, out))
             if room > 0 and self._scheduler.run(self, room, now):
                 out += self._engine.take_output()

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from dynamo_h2.errors import ClientClosed, TransportError
 from dynamo_h2.http2.connection import State
+from dynamo_h2.http2.lifecycle import FREED
 from dynamo_h2.transport.addresses import Addresses
 from dynamo_h2.transport.choice import Choice
 from dynamo_h2.transport.dialling import Dialling
@@ -77,6 +78,7 @@ class HostPool:
         self._addresses = Addresses()
         self._names = Names(resources, key.origin, self._addresses, self._refreshed)
         self._dialling = Dialling(resources, key, self, self._names, self._addresses)
+        self._keep = resources.config.pool_max_idle_per_host
         self._due_at = inf  # when a request is to look at the addresses
         self._no_dial_before = 0.0
         self._retry: asyncio.TimerHandle | None = None
@@ -112,10 +114,13 @@ class HostPool:
             protocol = self._choose(avoid)
             if protocol is None:
                 return None
-        elif protocol.load >= protocol.connection.capacity:
+        connection = protocol.connection
+        # As `protocol.load` says.
+        load = len(connection.streams) + connection.resets.held + protocol.reserved
+        if load >= connection.capacity:
             return None
         self.used_at = now
-        stream = protocol.connection.open_stream(request, now)
+        stream = connection.open_stream(request, now)
         if not choice.few:
             choice.moved(protocol)
         return protocol, stream
@@ -416,11 +421,15 @@ class HostPool:
 
     def changed(self, protocol: ClientProtocol, state: State) -> None:
         """Take note of what a connection tells."""
-        if state is State.FREED:
+        if state is FREED:
             choice = self._choice
             if not choice.few or choice.barred or not protocol.connection.capacity:
                 choice.moved(protocol)
-            if self._waiters or (not protocol.connection.streams and not protocol.load):
+            if self._waiters or (
+                len(self.connections) > self._keep
+                and not protocol.connection.streams
+                and not protocol.load
+            ):
                 self._settle()
         elif state is State.READY:
             self._ready(protocol)

@@ -45,7 +45,7 @@ BUGS = (
     Bug(
         "a stale cache entry: a head outlives a change of the table",
         "known = cache.get(block, self.decoder.generation)",
-        "known = cache._heads.get(block) or cache.get(block, self.decoder.generation)",
+        "known = cache.heads.get(block) or cache.get(block, self.decoder.generation)",
     ),
     Bug(
         "a wrong error code: any error of the receiver's is a PROTOCOL_ERROR",

@@ -58,7 +58,9 @@ def state_of(engine: Engine, judged: Partial | None = None) -> State:
     }
     if not engine.failed:
         # SETTINGS that end the connection may be half applied: nobody asks for these after it.
-        state["limits"] = engine.peer_stream_limit, engine.new_stream_window
+        local, remote = engine.local_settings, engine.remote_settings
+        windows = (local.initial_window_size, remote.initial_window_size)
+        state["limits"] = engine.peer_stream_limit, getattr(engine, "_windows", windows)
         # A DATA frame that is judged is not kept.
         state["reader keeps"] = not (reader.at_boundary or judged)
     return state

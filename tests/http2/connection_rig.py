@@ -118,9 +118,8 @@ class Link:
 
     def wait_for(self, stream: Stream, need: Need) -> Signal:
         """Wait as a caller does."""
-        signal = stream.wait(need, self.now)
+        signal = self.connection.wait(stream, need, self.now)
         assert isinstance(signal, Signal)
-        self.connection.wait_until(stream, self.now)
         return signal
 
     def upload(self, stream: Stream, *chunks: bytes, end: bool = False) -> None:

@@ -341,4 +341,4 @@ def test_heads_that_are_kept_are_bounded() -> None:
     ours, cache = decoder(), HeadCache()
     for number in range(300):
         assert learnt(b"\x88\x00\x01x\x03%03d" % number, cache, ours) is not None
-        assert len(cache._heads) <= 256
+        assert len(cache.heads) <= 256

@@ -232,7 +232,7 @@ def test_senders_that_give_up_behind_a_shut_connection_leave_nothing_behind() ->
         rig.scheduler.discard(rig.upload(KIB))
         assert rig.run() == []
     assert len(rig.scheduler) == 1
-    assert sum(map(sys.getsizeof, rig.scheduler._rings.values())) < 10_000
+    assert sum(map(sys.getsizeof, rig.scheduler.rings.values())) < 10_000
 
 
 # Urgency (RFC 9218).
