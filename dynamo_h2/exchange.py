@@ -111,6 +111,7 @@ class Exchange:
             TransportError: The last attempt failed and may not be followed by another.
         """
         request = self._request
+        again = False  # whether it had a stream before
         while True:
             now = self.last_began
             self.stream = None
@@ -123,6 +124,8 @@ class Exchange:
                 self._protocol, stream = opened
                 self.stream = stream
                 self._terms.counters.requests += 1
+                if again:
+                    self._terms.counters.retries += 1
                 if request.upload:
                     self._start_pump(stream)
                 while True:
@@ -142,6 +145,7 @@ class Exchange:
                     return stream
             assert error is not None
             await self._failed(error)
+            again = again or self.stream is not None
 
     async def _failed(self, error: BaseException) -> None:
         """Make ready for another attempt.
@@ -171,7 +175,6 @@ class Exchange:
         self._spared |= free
         if not free:
             await self._pause(retries, self._request.deadline - now)
-        terms.counters.retries += 1
         self.last_began = terms.clock()
 
     def _passed_over(self, error: BaseException) -> bool:

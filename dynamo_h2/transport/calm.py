@@ -3,7 +3,7 @@
 A server may count PINGs that come while it has nothing to say, and end the connection with GOAWAY
 (ENHANCE_YOUR_CALM): gRPC servers do with the third that comes within five minutes of the one before
 it, and put "too_many_pings" into the debug data. Each time the interval is doubled for the
-connections that are made to that origin from then on.
+connections that are made to that origin from then on, until the origin is not used any more.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class KeepAliveIntervals:
             if len(self._intervals) >= _MAX_ORIGINS:
                 del self._intervals[next(iter(self._intervals))]
         self._intervals[origin] = max(longer, known or 0.0)
+
+    def forget(self, origin: str) -> None:
+        """Remember nothing of an origin that is not used any more."""
+        self._intervals.pop(origin, None)
 
     def snapshot(self) -> dict[str, float]:
         """The intervals in seconds, by origin."""

@@ -7,6 +7,7 @@
 4. When all streams are taken another connection is dialled, up to the limit for the host.
 5. A slot that becomes free goes to the first in line in the same turn of the loop. It is reserved
    until that request uses it, so that nobody overtakes, and goes back if the request was cancelled.
+   Where it is gone before that, the request stands in line again, as the first.
 6. A draining or closed connection leaves at once, and is never handed out again.
 7. A request that was refused avoids the connection that refused it, as long as there may be others.
    While it waits for one it holds up nobody else.
@@ -37,10 +38,11 @@ from dynamo_h2.transport.choice import Choice
 from dynamo_h2.transport.dialling import Dialling
 from dynamo_h2.transport.names import Names
 from dynamo_h2.transport.pins import Pins
-from dynamo_h2.transport.waiting import Limit, Line
+from dynamo_h2.transport.waiting import Limit, Line, own_copy
 
 if TYPE_CHECKING:
     from dynamo_h2.call import Times
+    from dynamo_h2.http2.connection import Connection
     from dynamo_h2.http2.request import Request
     from dynamo_h2.http2.stream import Stream
     from dynamo_h2.transport.protocol import ClientProtocol
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
 
 # How long a host that has connections is left alone after a dial that failed, in seconds.
 DIAL_PAUSE = 1.0
+
+# How often a request may stand in line again because the connection of its slot has left. Past it
+# that counts as an attempt: of those there are not many with a peer that always leaves at once.
+MAX_LOST_SLOTS = 3
 
 
 class HostPool:
@@ -178,14 +184,18 @@ class HostPool:
         Raises:
             TransportError: No slot in time, or no connection; ``processed`` is False.
         """
-        began = self.used_at = monotonic()
+        began = joined = self.used_at = monotonic()
+        lost = 0
         while True:
-            protocol = await self._acquire(times, deadline, began, avoid)
+            protocol = await self._acquire(times, deadline, began, joined, avoid)
             protocol.reserved -= 1
             connection = protocol.connection
-            # The peer may have lowered its limit since the slot was handed out.
-            if not connection.usable or protocol.load < connection.capacity:
-                now = self.used_at = monotonic()
+            now = joined = self.used_at = monotonic()
+            # The peer may have left, or have lowered its limit, since the slot was handed out.
+            if not connection.usable and lost < MAX_LOST_SLOTS:
+                lost += 1
+                self._raise_for_dial(connection)
+            elif not connection.usable or protocol.load < connection.capacity:
                 try:
                     return protocol, connection.open_stream(request, now)
                 finally:
@@ -207,18 +217,46 @@ class HostPool:
 
     # Waiting.
 
+    def _raise_for_dial(self, connection: Connection) -> None:
+        """Tell who had a slot of a connection what those who stood in line behind it were told.
+
+        Raises:
+            TransportError: It ended before its peer's SETTINGS were there, as the last try.
+        """
+        dialling = self._dialling
+        error = dialling.last_error
+        early = connection.failure is not None and not connection.ready
+        hope = self.connections or dialling.under_way or dialling.has_tries_left
+        if early and error is not None and not hope and not self._resources.closed:
+            raise own_copy(error)
+
     async def _acquire(
-        self, times: Times, deadline: float, began: float, avoid: ClientProtocol | None
+        self,
+        times: Times,
+        deadline: float,
+        began: float,
+        joined: float,
+        avoid: ClientProtocol | None,
     ) -> ClientProtocol:
-        """Wait in line for a slot; it comes reserved."""
+        """Wait in line for a slot, which comes reserved.
+
+        Args:
+            times: How long it may take.
+            deadline: When the request ends, in monotonic seconds.
+            began: When it began to wait; before ``joined`` where it has lost a slot since.
+            joined: The present, in monotonic seconds.
+            avoid: The connection that has refused the request.
+        """
         if self._resources.closed:
             raise ClientClosed("client is closed", origin=self.name, processed=False)
         if self.forgotten:
             self._resources.strayed(self)
-        if began >= self._due_at:
-            self._see_to_addresses(began)
-        limit = Limit.of(times, deadline, began, connecting=not self.connections)
-        waiter = self._line.join(avoid, self._patience(limit, times, began))
+        if joined >= self._due_at:
+            self._see_to_addresses(joined)
+        limit = Limit.of(times, deadline, began, inf if self.connections else joined)
+        waiter = self._line.join(avoid, self._patience(limit, times, joined))
+        if joined > began:
+            self._line.put_first(waiter)
         self._serve()
         self._fail_fast(waiter)
         try:
@@ -232,12 +270,12 @@ class HostPool:
                 self._settle()
             raise
 
-    def _patience(self, limit: Limit, times: Times, began: float) -> float:
+    def _patience(self, limit: Limit, times: Times, joined: float) -> float:
         """Until when somebody waits for the next try of a dial, in seconds."""
         connect = times.connect_timeout
         if connect is None:
             connect = self._config.connect_timeout
-        return limit.when if connect is None else min(limit.when, began + connect)
+        return limit.when if connect is None else min(limit.when, joined + connect)
 
     def _fail_fast(self, waiter: Waiter) -> None:
         """Tell who has come during a pause that is too long for it what has gone wrong before."""
@@ -423,7 +461,10 @@ class HostPool:
         """Take note of what a connection tells."""
         if state is FREED:
             choice = self._choice
-            if not choice.few or choice.barred or not protocol.connection.capacity:
+            if choice.barred or not protocol.connection.capacity:
+                choice.moved(protocol)
+                self._plan()
+            elif not choice.few:
                 choice.moved(protocol)
             if self._waiters or (
                 len(self.connections) > self._keep
@@ -435,6 +476,7 @@ class HostPool:
             self._ready(protocol)
         elif state is State.SUSPECT:
             self._choice.suspect(protocol)
+            self._serve()
         elif state is State.TRUSTED:
             self._choice.trust(protocol)
             self._settle()
@@ -461,12 +503,13 @@ class HostPool:
             return
         self._addresses.left(address)
         self.pins.forget(protocol)
+        error = None
         if protocol.connection.closed and not protocol.connection.ready:
             error = self._dialling.failed_early(protocol, address)
-            if error is not None:
-                self._dial_failed(error)
-                return
-        self._serve()
-        if self._arrivals:
-            self._grow()
+        if error is not None:
+            self._dial_failed(error)
+        else:
+            self._serve()
+            if self._arrivals:
+                self._grow()
         self._plan()

@@ -124,5 +124,6 @@ class Pool:
             if host.unused and (old or len(self._hosts) > REMEMBERED):
                 host.forgotten = True
                 del self._hosts[key]
+                self._resources.intervals.forget(host.name)
             else:
                 self._hosts.move_to_end(key)

@@ -35,22 +35,30 @@ class Limit(NamedTuple):
     kind: type[TransportError]
 
     @classmethod
-    def of(cls, times: Times, deadline: float, began: float, *, connecting: bool) -> Limit:
+    def of(cls, times: Times, deadline: float, began: float, connecting: float) -> Limit:
         """The first limit of a request.
 
         Args:
             times: Those of its call.
             deadline: When the request ends, in monotonic seconds.
             began: When it began to wait, in monotonic seconds.
-            connecting: Whether it waits for the host's first connection.
+            connecting: Since when it waits for the host's first connection, in monotonic seconds;
+                infinite where it does not.
         """
         limit = cls(deadline, RequestTimeout)
         if began + times.pool_timeout < limit.when:
             limit = cls(began + times.pool_timeout, PoolTimeout)
         connect = times.connect_timeout
-        if connecting and connect is not None and began + connect < limit.when:
-            limit = cls(began + connect, ConnectTimeout)
+        if connect is not None and connecting + connect < limit.when:
+            limit = cls(connecting + connect, ConnectTimeout)
         return limit
+
+
+def own_copy(error: TransportError) -> TransportError:
+    """A copy of an error that several are told: a traceback belongs to one task."""
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 class Waiter:
@@ -100,6 +108,10 @@ class Line:
         self.waiters[waiter] = None
         return waiter
 
+    def put_first(self, waiter: Waiter) -> None:
+        """Let somebody stand before all others, who has had a slot already."""
+        self.waiters.move_to_end(waiter, last=False)
+
     async def wait(self, waiter: Waiter, limit: Limit) -> ClientProtocol:
         """Wait for a slot.
 
@@ -136,10 +148,7 @@ class Line:
         waiter.slot.set_result(protocol)
 
     def fail(self, error: TransportError, until: float = inf) -> None:
-        """Fail those who do not wait until then (seconds): all, without ``until``.
-
-        Each gets a copy of the error: a traceback belongs to one task.
-        """
+        """Fail those who do not wait until then (seconds): all, without ``until``."""
         for waiter in [each for each in self.waiters if each.patience < until or until == inf]:
             self.refuse(waiter, error)
 
@@ -147,9 +156,7 @@ class Line:
         """Fail one who waits."""
         del self.waiters[waiter]
         if not waiter.slot.done():
-            own = copy.copy(error)
-            own.__cause__ = error.__cause__
-            waiter.slot.set_exception(own)
+            waiter.slot.set_exception(own_copy(error))
 
     def _give_up(self, waiter: Waiter, kind: type[TransportError]) -> None:
         if not waiter.slot.done():

@@ -284,7 +284,8 @@ async def test_a_peer_that_never_allowed_a_stream_refuses_what_was_written_ahead
 
     async def call(client: HttpRequestClient, url: str) -> Response:
         waiting = asyncio.create_task(get(client, url))
-        await until(lambda: client.stats().retries)
+        await until(lambda: client.stats().requests_sent)
+        await until(lambda: not client.stats().streams_in_flight)
         await turns(10)
         assert client.stats().connections_opened == 1
         allowed.set()

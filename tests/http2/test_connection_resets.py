@@ -110,6 +110,27 @@ def test_a_stream_after_whose_head_a_byte_came_frees_its_slot_at_once() -> None:
     assert link.connection.resets.held == 0
 
 
+def test_a_peer_that_falls_silent_gets_no_more_than_twice_what_it_takes() -> None:
+    """Streams that it showed life beside free their slots, those after its last byte do not."""
+    link = Link(PATIENT, pairs=FEW)
+    streams = [link.open() for _ in range(4)]
+    link.flush()
+    link.wait(0.01)
+    link.feed(ff.headers(1, ff.OK))
+    link.wait(0.01)
+    for stream in streams:
+        link.connection.cancel(stream, link.now)
+    assert pings(link) == []
+    give_up(link)
+    (payload,) = pings(link)
+    for _ in range(3):
+        give_up(link)
+    assert full(link)
+    assert link.connection.resets.held == 4
+    link.feed(ff.ping(payload, ack=True))
+    assert not full(link)
+
+
 def test_the_streams_that_go_on_count_beside_the_slots() -> None:
     link = silent_link()
     stream = link.open()

@@ -16,6 +16,7 @@ from tests.http2.frame_factory import (
     NO_ERROR,
     OK,
     REFUSED_STREAM,
+    goaway,
     headers,
     settings,
 )
@@ -264,6 +265,34 @@ async def test_a_limit_that_is_lowered_before_a_slot_is_used_costs_no_attempt() 
         connection.respond(requests[1].stream_id)
         assert await answer(connection) == "/2"
         await asyncio.gather(*tasks)
+
+
+async def test_a_connection_that_leaves_before_its_slot_is_used_costs_no_attempt_and_no_place() -> (
+    None
+):
+    async with limited(1, max_connections_per_host=1, max_retries=0) as (peer, client):
+        tasks = [start(client, peer, f"/{number}") for number in range(3)]
+        first = await peer.connection()
+        holder = await first.recv_request()
+        # Both are read in one turn: the slot goes to who waits, and its connection leaves.
+        first.raw(headers(holder.stream_id, OK, end_stream=True) + goaway(holder.stream_id))
+        second = await greeted(peer, 1)
+        assert [await answer(second), await answer(second)] == ["/1", "/2"]
+        responses = await asyncio.gather(*tasks)
+        assert [len(response.attempts) for response in responses] == [1, 1, 1]
+
+
+async def test_who_has_lost_its_slot_has_the_time_to_connect_anew() -> None:
+    config = {"max_connections_per_host": 1, "connect_timeout": 0.5}
+    async with limited(1, **config) as (peer, client):
+        holder = await hold(client, peer)
+        waiting = start(client, peer, "/waiting")
+        first = await peer.connection()
+        request = await first.recv_request()
+        await asyncio.sleep(0.6)  # longer than a connection may take
+        first.raw(headers(request.stream_id, OK, end_stream=True) + goaway(request.stream_id))
+        assert await answer(await greeted(peer, 1)) == "/waiting"
+        await asyncio.gather(holder, waiting)
 
 
 async def test_no_more_is_written_ahead_than_the_host_is_known_to_take() -> None:

@@ -9,10 +9,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from dynamo_h2 import ConnectError, ConnectTimeout, HttpRequestClient, RequestTimeout
-from dynamo_h2.transport import addresses
+from dynamo_h2.transport import addresses, host_pool
 from tests.behaviours import greeted, patient, serve, shake, turns, until
-from tests.http2.frame_factory import GOAWAY, HEADERS, NO_ERROR
-from tests.peers.scripted import ScriptedPeer, scripted_peer
+from tests.http2.frame_factory import (
+    GOAWAY,
+    HEADERS,
+    MAX_STREAMS,
+    NO_ERROR,
+    OK,
+    headers,
+    settings,
+)
+from tests.peers.scripted import Connection, ScriptedPeer, scripted_peer
 from tests.transport.listening import refusing_port, silent_port
 
 URL = "worker.example:80/"
@@ -117,6 +125,52 @@ async def test_an_address_that_does_not_answer_holds_up_nobody_who_waits() -> No
             await ask(client, 2)
             await asyncio.gather(*(client.request("GET", URL) for _ in range(4)))
             assert client.stats().errors == 0
+
+
+async def test_an_address_whose_connection_ended_early_gets_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_pool, "DIAL_PAUSE", 0.01)
+
+    async def handler(connection: Connection) -> None:
+        if connection.index:
+            await serve(connection)
+        await connection.expect_preface()
+        connection.close()
+
+    async with (
+        scripted_peer(handler) as hasty,
+        workers(1, dns_refresh=None) as (peers, places, client),
+    ):
+        places.ports = [peers[0].port, hasty.port]
+        await until_connected(client, 3)
+        assert client.stats().errors == 0
+
+
+async def test_an_address_gets_a_connection_once_another_takes_streams_again() -> None:
+    ready = asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.handshake((MAX_STREAMS, 1))
+        request = await connection.recv_request()
+        answer = headers(request.stream_id, OK, end_stream=True)
+        connection.raw(answer + settings((MAX_STREAMS, 0)))
+        await ready.wait()
+        connection.send_settings((MAX_STREAMS, 100))
+        await connection.serve()
+
+    async with (
+        scripted_peer(handler) as busy,
+        workers(1, dns_refresh=None) as (peers, places, client),
+    ):
+        places.ports = [busy.port, peers[0].port]
+        await ask(client)
+        waiting = asyncio.create_task(client.request("GET", URL))
+        await turns(10)
+        assert client.stats().connections_opened == 1
+        ready.set()
+        await waiting
+        await until_connected(client, 2)
 
 
 # Changes

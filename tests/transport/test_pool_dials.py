@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TypedDict, TypeVar, Unpack
 
 import pytest
@@ -20,12 +21,13 @@ from dynamo_h2 import (
 from dynamo_h2.origin import Origin
 from dynamo_h2.transport import host_pool
 from dynamo_h2.transport.connect import Dialer, DialReport
+from dynamo_h2.transport.host_pool import MAX_LOST_SLOTS
 from dynamo_h2.transport.protocol import ClientProtocol
 from dynamo_h2.transport.resources import MAX_DIALS
 from dynamo_h2.transport.sockets import Address, AddressInfo
 from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
 from tests.behaviours_pool import start
-from tests.http2.frame_factory import HEADERS, MAX_STREAMS, REFUSED_STREAM
+from tests.http2.frame_factory import HEADERS, MAX_STREAMS, REFUSED_STREAM, goaway, settings
 from tests.peers.scripted import Connection, scripted_peer
 from tests.transport.listening import Listener, info, listening, refusing_port, silent_port
 
@@ -204,6 +206,94 @@ async def test_a_peer_that_leaves_before_the_dial_is_over_gets_no_request() -> N
         assert client.stats().connections_opened == 2
         await until(lambda: client.stats().connections_closed == 1)
         assert peer.connections[0].log(HEADERS) == []
+
+
+# Peers that leave in the very turn in which a slot is handed out
+
+
+class Leaving(Dialer):
+    """A dialer whose connections leave between the turns in which a slot is given and used.
+
+    Attributes:
+        leave: What happens to a connection then.
+        left: How many are to leave.
+    """
+
+    leave: Callable[[ClientProtocol], None]
+    left: float
+
+    async def dial(
+        self, origin: Origin, factory: Callable[[], P], **options: Unpack[DialOptions]
+    ) -> P:
+        protocol = await super().dial(origin, factory, **options)
+        assert isinstance(protocol, ClientProtocol)
+        if self.left:
+            type(self).left -= 1
+            loop = asyncio.get_running_loop()
+            # The next turn ends the dial and gives the slot, the one after that uses it.
+            loop.call_soon(loop.call_soon, type(self).leave, protocol)
+        return protocol
+
+
+def leaving(
+    monkeypatch: pytest.MonkeyPatch, leave: Callable[[ClientProtocol], None], count: float = inf
+) -> None:
+    monkeypatch.setattr(Leaving, "leave", staticmethod(leave), raising=False)
+    monkeypatch.setattr(Leaving, "left", count, raising=False)
+    monkeypatch.setattr("dynamo_h2.client.Dialer", Leaving)
+
+
+async def silence(connection: Connection) -> None:
+    await connection.until_left()
+
+
+def say_goodbye(protocol: ClientProtocol) -> None:
+    assert protocol.reserved == 1
+    protocol.data_received(settings() + goaway(0))
+
+
+def break_off(protocol: ClientProtocol) -> None:
+    assert protocol.reserved == 1
+    protocol.connection.lost(ConnectionResetError("reset"), time.monotonic())
+    protocol.schedule_flush()
+
+
+@pytest.mark.parametrize("leave", [say_goodbye, break_off])
+async def test_a_new_connection_that_leaves_before_its_slot_is_used_costs_no_attempt(
+    monkeypatch: pytest.MonkeyPatch, leave: Callable[[ClientProtocol], None]
+) -> None:
+    leaving(monkeypatch, leave, 1)
+    async with scripted_peer(serve) as peer, HttpRequestClient(patient(max_retries=0)) as client:
+        response = await client.request("GET", peer.url())
+        assert (len(response.attempts), client.stats().connections_opened) == (1, 2)
+        assert peer.connections[0].log(HEADERS) == []
+
+
+async def test_slots_of_connections_that_leave_are_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving(monkeypatch, say_goodbye)
+    async with scripted_peer(serve) as peer, HttpRequestClient(patient(max_retries=1)) as client:
+        with pytest.raises(ConnectionLost) as raised:
+            await client.request("GET", peer.url())
+        assert raised.value.processed is False
+        assert len(raised.value.__notes__) == 1
+        stats = client.stats()
+        # Nothing was sent, so nothing was sent again.
+        assert (stats.requests_sent, stats.retries, stats.errors) == (0, 0, 1)
+        assert stats.connections_opened == 2 * (1 + MAX_LOST_SLOTS)
+
+
+async def test_who_has_lost_its_slot_is_told_what_those_in_line_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving(monkeypatch, break_off)
+    config = patient(connect_retries=1)
+    async with scripted_peer(silence) as peer, HttpRequestClient(config) as client:
+        with pytest.raises(ConnectError, match="reset") as raised:
+            await client.request("GET", peer.url())
+        assert type(raised.value) is ConnectError
+        assert (raised.value.processed, client.stats().connections_opened) == (False, 2)
 
 
 # Dials, counted at the resolver

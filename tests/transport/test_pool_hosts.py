@@ -8,9 +8,11 @@ import gc
 import pytest
 
 from dynamo_h2 import ClientClosed, ConnectError, HttpRequestClient
+from dynamo_h2.transport import pool
 from dynamo_h2.transport.pool import REMEMBERED
 from tests.behaviours import patient, serve, turns, until
-from tests.peers.scripted import scripted_peer
+from tests.http2.frame_factory import ENHANCE_YOUR_CALM
+from tests.peers.scripted import Connection, scripted_peer
 from tests.transport.listening import silent_port
 
 
@@ -68,6 +70,28 @@ async def test_a_host_that_is_used_is_not_forgotten() -> None:
                         await client.request("GET", f"worker-{number}.example/")
             await client.request("GET", "worker-0.example/")
             assert client.stats().connections_opened == 1
+
+
+async def test_a_host_that_asked_for_calm_is_forgotten_with_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.handshake()
+        connection.respond((await connection.recv_request()).stream_id)
+        connection.goaway(1, ENHANCE_YOUR_CALM, b"too_many_pings")
+        await connection.until_left()
+
+    async with scripted_peer(handler) as peer:
+        config = patient(connect_retries=0)
+        async with HttpRequestClient(config, resolver=Few(peer.port)) as client:
+            await client.request("GET", "worker-0.example/")
+            await until(lambda: client.stats().connections_closed)
+            assert client.stats().keep_alive_intervals == {"http://worker-0.example": 60}
+            monkeypatch.setattr(pool, "HEALTH_WINDOW", 0.0)
+            for number in (1, 2):
+                with pytest.raises(ConnectError):
+                    await client.request("GET", f"worker-{number}.example/")
+            assert client.stats().keep_alive_intervals == {}
 
 
 async def test_a_request_to_a_forgotten_host_is_served_and_ended_as_any_other() -> None:
