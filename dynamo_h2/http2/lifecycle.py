@@ -212,6 +212,8 @@ class Lifecycle(Receiver):
         else:
             send.progress_at = self.now  # the peer's moment to take more begins here
             self._arm(stream)
+            if self._credit.pressed:
+                self._credit.finished(stream)
 
     def _body_sent(self, stream: Stream) -> None:
         """Note that a body is out."""

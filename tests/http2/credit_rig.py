@@ -50,10 +50,15 @@ class Peer:
         self.writes = [self.take()]
 
     def open(
-        self, *, limit: int | None = None, size: float = PLENTY, read_timeout: float = inf
+        self,
+        *,
+        limit: int | None = None,
+        size: float = PLENTY,
+        read_timeout: float = inf,
+        upload: bool = False,
     ) -> Stream:
-        """Begin a response of so many bytes."""
-        stream = self.link.open(limit=limit, read_timeout=read_timeout)
+        """Begin a response of so many bytes; to an ``upload``, before its body has come."""
+        stream = self.link.open(limit=limit, read_timeout=read_timeout, upload=upload)
         self.streams[stream.stream_id] = stream
         self.left[stream.stream_id] = size
         self.take()

@@ -209,6 +209,21 @@ def test_more_bodies_than_fit_are_collected_one_after_another() -> None:
     assert world.held == 0
 
 
+def test_a_whole_body_whose_upload_goes_on_lets_the_next_be_collected() -> None:
+    world = World()
+    peer = world.connect()
+    first = peer.open(limit=PLENTY, size=MIB, upload=True)
+    bodies = [peer.open(limit=PLENTY, size=MIB) for _ in range(12)]
+    for _ in range(600):
+        for stream_id in list(peer.left):
+            peer.send(stream_id)
+            world.check()
+        world.turn(peer)
+    assert first.ended
+    assert not first.done
+    assert all(stream.ended for stream in bodies)
+
+
 def test_bodies_that_were_collected_one_after_another_are_kept_by_nobody() -> None:
     world = World()
     peer = world.connect()
