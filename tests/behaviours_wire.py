@@ -40,10 +40,18 @@ class Wire(asyncio.Transport):
         protocol: Whom it serves.
         room: How many bytes the other side takes; what is beyond waits in the buffer.
         late: Whether `pause_writing` is called in the next turn, as some loops do.
+        tls: Whether it passes for one with TLS.
     """
 
-    def __init__(self, protocol: ClientProtocol, room: float = inf, *, late: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        protocol: ClientProtocol,
+        room: float = inf,
+        *,
+        late: bool = False,
+        tls: bool = False,
+    ) -> None:
+        super().__init__({"ssl_object": object()} if tls else None)
         self.protocol = protocol
         self.writes: list[bytes] = []
         self.waiting = 0
@@ -148,12 +156,13 @@ async def wired(
     *greeting: bytes,
     room: float = inf,
     late: bool = False,
+    tls: bool = False,
     settings_due: float = inf,
     **config: object,
 ) -> AsyncIterator[tuple[Rig, Wire]]:
     """A protocol on a `Wire`, after the greeting of the peer; what it wrote so far is forgotten."""
     rig = Rig(config, settings_due)
-    wire = Wire(rig.protocol, late=late)
+    wire = Wire(rig.protocol, late=late, tls=tls)
     rig.protocol.connection_made(wire)
     if greeting:
         rig.protocol.data_received(b"".join(greeting))

@@ -36,8 +36,8 @@ FLUSH_LIMIT = 1_048_576
 # Some loops read on as long as a read fills their buffer, and hand out megabytes before anyone can
 # take them. After a read of this size (bytes) the others have their turn: what they free at once is
 # used again at once, where megabytes would go back to the system and be asked for anew. Not so with
-# TLS: its reads are short, and uvloop drops what came while reading was paused when the peer's FIN
-# comes right behind it.
+# TLS: its reads are short, and reading is never paused there. uvloop drops what came while it was
+# when the peer's FIN comes right behind it.
 LARGE_READ = 131_072
 
 # A timer that fires this late (seconds) comes from a loop that was blocked or a machine that slept:
@@ -80,6 +80,7 @@ class ClientProtocol(asyncio.Protocol):
         self._settings_due = settings_due
         self._paused = False
         self._reading = True
+        self._tls = False
         self._large_read: float = LARGE_READ
         self._flush_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -120,6 +121,7 @@ class ClientProtocol(asyncio.Protocol):
         # Some loops write at once only what is over the mark, the rest at the end of the turn.
         self._transport.set_write_buffer_limits(high=1)
         if transport.get_extra_info("ssl_object") is not None:
+            self._tls = True
             self._large_read = inf
         self.connection.start(monotonic(), self._settings_due)
         self.flush()
@@ -235,9 +237,11 @@ class ClientProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _pause_reading(self) -> None:
-        if self._reading and self._transport is not None and not self._transport.is_closing():
+        """Let a peer that does not read wait; with TLS it goes on until it has asked too much."""
+        transport = self._transport
+        if self._reading and transport is not None and not (self._tls or transport.is_closing()):
             self._reading = False
-            self._transport.pause_reading()
+            transport.pause_reading()
             self.connection.reading_paused()
 
     def _resume_reading(self, transport: asyncio.Transport) -> None:

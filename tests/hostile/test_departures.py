@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from dynamo_h2 import ConnectError, ConnectionLost, HttpRequestClient, Response
-from tests.behaviours import until
+from dynamo_h2.transport.protocol import ClientProtocol
+from tests.behaviours import standstill, turns, until
 from tests.hostile.stage import (
     Call,
     Script,
@@ -21,9 +22,11 @@ from tests.hostile.stage import (
     uploading,
 )
 from tests.http2 import frame_factory as frames
-from tests.http2.frame_factory import DATA, OK
+from tests.http2.frame_factory import DATA, HEADERS, INITIAL_WINDOW, OK
 from tests.peers.scripted import Connection, scripted_peer
 from tests.peers.tls import Certificates
+
+WIDE = 2**30
 
 
 async def test_a_peer_that_closes_before_it_answers_loses_the_request(stage: Stage) -> None:
@@ -197,6 +200,50 @@ async def test_tls_that_is_closed_in_the_midst_of_a_body_loses_the_request(
 
     result = await play_tls(stage, script, get, certificates)
     expect_error(result, ConnectionLost, processed=None)
+
+
+async def test_a_whole_response_is_one_though_the_peer_asked_much_and_read_nothing(
+    stage: Stage, certificates: Certificates
+) -> None:
+    held_up, over = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Connection) -> None:
+        await peer.handshake((INITIAL_WINDOW, WIDE))
+        peer.window_update(0, WIDE)
+        stream = (await peer.recv_until(HEADERS)).stream_id
+        peer.freeze()
+        await held_up.wait()
+        # More than half of the answers that are kept for a peer that does not read.
+        peer.raw(frames.ping() * 600)
+        await until(lambda: ours[0].connection.queued_control == 600)
+        peer.respond(stream, b"whole")
+        await peer.drain()
+        await turns(2)
+        peer.cut()
+        await over.wait()
+        peer.thaw()
+        peer.forget_data = True
+        await peer.until_left()
+
+    ours: list[ClientProtocol] = []
+
+    async def call(client: HttpRequestClient, url: str) -> Response:
+        body = bytes(64 << 20)
+        task = asyncio.create_task(client.request("POST", url, body=body))
+        await until(lambda: client.stats().requests_sent)
+        assert client._pool is not None
+        ours.extend(client._pool._open)
+        await until(lambda: ours[0]._paused)
+        await standstill(client)
+        held_up.set()
+        try:
+            return await task
+        finally:
+            over.set()
+
+    result = await play_tls(stage, script, call, certificates)
+    assert isinstance(result, Response)
+    assert result.body == b"whole"
 
 
 async def test_a_whole_response_is_one_however_tls_ends(

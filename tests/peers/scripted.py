@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -324,6 +325,12 @@ class Connection:
     def half_close(self) -> None:
         """Send FIN and go on reading; not with TLS."""
         self._writer.write_eof()
+
+    def cut(self) -> None:
+        """Send FIN, with TLS too, and nothing before that."""
+        sock: socket.socket = self._writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(sock.fileno())) as same:
+            same.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Send what is left, then FIN."""

@@ -11,6 +11,7 @@ import pytest
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import TransportError
 from dynamo_h2.http2.connection import State
+from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
 from dynamo_h2.http2.uploads import DIRECT_BODY
 from dynamo_h2.transport.protocol import FLUSH_LIMIT, HIGH_WATER
 from tests.behaviours import noise, turns
@@ -193,8 +194,23 @@ async def test_reading_stops_when_answers_pile_up_and_goes_on_when_they_are_out(
         assert wire.kinds().count(PING) == 502
 
 
-async def test_a_peer_that_asks_and_never_reads_is_left() -> None:
-    async with wired(WIDE, settings_ack(), room=0) as (rig, wire):
+async def test_reading_never_stops_with_tls() -> None:
+    """What came meanwhile would be lost with the connection."""
+    async with wired(WIDE, settings_ack(), room=0, tls=True) as (rig, wire):
+        rig.open("POST", noise(2 << 20))
+        await turns(5)
+        for _ in range(MAX_QUEUED_CONTROL):
+            rig.protocol.data_received(ping())
+        assert wire.calls == []
+        wire.take(inf)
+        await turns(50)
+        assert wire.calls == []
+        assert wire.kinds().count(PING) == MAX_QUEUED_CONTROL
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["without TLS", "TLS"])
+async def test_a_peer_that_asks_and_never_reads_is_left(tls: bool) -> None:
+    async with wired(WIDE, settings_ack(), room=0, tls=tls) as (rig, wire):
         stream = rig.open("POST", noise(2 << 20))
         await turns(5)
         rig.protocol.data_received(ping() * 1001)
