@@ -19,7 +19,7 @@ class Stats:
         requests_sent: Requests written to a connection; each further attempt counts again.
         responses: Responses that ended well, whatever their status.
         errors: Requests that ended in an error.
-        retries: Those of them that were not the first of their request.
+        retries: Of the requests that were sent, those that had been sent before.
         bytes_sent: Bytes handed to transports, frame headers included.
         bytes_received: Bytes taken from transports.
         connections_active: Open connections with at least one stream.
@@ -55,7 +55,7 @@ class Counters:
         requests: Requests written to a connection.
         responses: Responses that ended well.
         errors: Requests that ended in an error.
-        retries: Those of them that were not the first of their request.
+        retries: Of the requests that were sent, those that had been sent before.
         bytes_sent: Bytes handed to transports.
         bytes_received: Bytes taken from transports.
         latency_total: Sum of the latencies, in seconds.
