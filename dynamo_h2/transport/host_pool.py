@@ -7,7 +7,8 @@
 4. When all streams are taken another connection is dialled, up to the limit for the host.
 5. A slot that becomes free goes to the first in line in the same turn of the loop. It is reserved
    until that request uses it, so that nobody overtakes, and goes back if the request was cancelled.
-   Where it is gone before that, the request stands in line again, as the first.
+   Where its connection leaves before that, the request stands in line again, as the first. Once:
+   the second time counts as an attempt, since a peer that always leaves is not asked for ever.
 6. A draining or closed connection leaves at once, and is never handed out again.
 7. A request that was refused avoids the connection that refused it, as long as there may be others.
    While it waits for one it holds up nobody else.
@@ -42,7 +43,6 @@ from dynamo_h2.transport.waiting import Limit, Line, own_copy
 
 if TYPE_CHECKING:
     from dynamo_h2.call import Times
-    from dynamo_h2.http2.connection import Connection
     from dynamo_h2.http2.request import Request
     from dynamo_h2.http2.stream import Stream
     from dynamo_h2.transport.protocol import ClientProtocol
@@ -52,10 +52,6 @@ if TYPE_CHECKING:
 
 # How long a host that has connections is left alone after a dial that failed, in seconds.
 DIAL_PAUSE = 1.0
-
-# How often a request may stand in line again because the connection of its slot has left. Past it
-# that counts as an attempt: of those there are not many with a peer that always leaves at once.
-MAX_LOST_SLOTS = 3
 
 
 class HostPool:
@@ -185,16 +181,18 @@ class HostPool:
             TransportError: No slot in time, or no connection; ``processed`` is False.
         """
         began = joined = self.used_at = monotonic()
-        lost = 0
+        lost = False
         while True:
             protocol = await self._acquire(times, deadline, began, joined, avoid)
             protocol.reserved -= 1
             connection = protocol.connection
             now = joined = self.used_at = monotonic()
             # The peer may have left, or have lowered its limit, since the slot was handed out.
-            if not connection.usable and lost < MAX_LOST_SLOTS:
-                lost += 1
-                self._raise_for_dial(connection)
+            early = connection.failure is not None and not connection.ready
+            if not connection.usable and (early or not lost):
+                if early:  # a dial that failed, of which there are as many as the config allows
+                    self._raise_for_dial()
+                lost |= not early
             elif not connection.usable or protocol.load < connection.capacity:
                 try:
                     return protocol, connection.open_stream(request, now)
@@ -217,17 +215,16 @@ class HostPool:
 
     # Waiting.
 
-    def _raise_for_dial(self, connection: Connection) -> None:
+    def _raise_for_dial(self) -> None:
         """Tell who had a slot of a connection what those who stood in line behind it were told.
 
         Raises:
-            TransportError: It ended before its peer's SETTINGS were there, as the last try.
+            TransportError: That was the last try of a dial.
         """
         dialling = self._dialling
         error = dialling.last_error
-        early = connection.failure is not None and not connection.ready
         hope = self.connections or dialling.under_way or dialling.has_tries_left
-        if early and error is not None and not hope and not self._resources.closed:
+        if error is not None and not hope and not self._resources.closed:
             raise own_copy(error)
 
     async def _acquire(

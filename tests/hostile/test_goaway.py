@@ -316,7 +316,8 @@ async def test_a_peer_that_leaves_in_its_first_flight_is_not_asked_for_ever(
         with pytest.raises((StreamReset, ConnectionLost)) as raised:
             await post(client, peer.url())
         assert raised.value.processed is False
-        assert len(peer.connections) <= 3
+        # Twice as many as attempts, where it leaves before anything was sent to it.
+        assert len(peer.connections) <= 2 * 3
 
 
 async def test_a_peer_that_leaves_in_its_first_flight_once_costs_nothing(stage: Stage) -> None:

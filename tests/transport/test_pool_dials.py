@@ -21,7 +21,6 @@ from dynamo_h2 import (
 from dynamo_h2.origin import Origin
 from dynamo_h2.transport import host_pool
 from dynamo_h2.transport.connect import Dialer, DialReport
-from dynamo_h2.transport.host_pool import MAX_LOST_SLOTS
 from dynamo_h2.transport.protocol import ClientProtocol
 from dynamo_h2.transport.resources import MAX_DIALS
 from dynamo_h2.transport.sockets import Address, AddressInfo
@@ -281,7 +280,7 @@ async def test_slots_of_connections_that_leave_are_not_waited_for_for_ever(
         stats = client.stats()
         # Nothing was sent, so nothing was sent again.
         assert (stats.requests_sent, stats.retries, stats.errors) == (0, 0, 1)
-        assert stats.connections_opened == 2 * (1 + MAX_LOST_SLOTS)
+        assert stats.connections_opened == 2 * 2
 
 
 async def test_who_has_lost_its_slot_is_told_what_those_in_line_are_told(
