@@ -6,8 +6,10 @@ The algorithm:
    are a sample of the delivery rate; the time is a sample of the round trip. One is in flight at a
    time; one without an ACK is given up after 20 s, and the next one takes its place.
 2. The rate is the largest of the last ten samples, none older than 20 s; one of a full pipe (6)
-   counts as often as it lasted round trips. The round trip is the smallest of 10 s. Twice their
-   product, between floor and ceiling, is what is *wanted*.
+   counts as often as it lasted round trips, and so does the rate at which a large window runs down
+   in a squeeze (7). The round trip is the smallest of 10 s; one that stood in line is no sample of
+   it, unless no squeeze has told for a minute. Twice their product, between floor and ceiling, is
+   what is *wanted*.
 3. The clock is cut into rounds a little shorter than the round trip: what is granted within one
    comes back as DATA only after it. So a window was *limiting* when less than a quarter is left of
    what the peer had been granted before the round, or before the PING. All else is limited by the
@@ -22,14 +24,15 @@ The algorithm:
    The pipe is *full* when DATA came without a break and a quarter of the product stood in line.
 7. So when the pipe is full at the rate (2), and the round trip is 10 s old or the target too large,
    the connection's window is *squeezed* to three quarters of the product, until one PING has gone
-   through what is left. The path may have become slower or longer: if the round trip was another
-   than known, the window is halved and asked again, until that makes no difference. A path that
-   becomes faster meanwhile ends the squeeze.
+   through what is left. It goes ahead of a grant, when what was granted before has come: the line
+   is dry, and nothing new is before the ACK. If the round trip was another than known, the path may
+   have become slower or longer: the window is halved and asked again, until that makes no
+   difference, and the shorter of the two is believed. A path that becomes faster ends the squeeze.
 8. The target falls to what is wanted after a squeeze, with no limiting window for 10 s.
 9. After 10 s without need for half of it the target is halved, and again every 2.5 s, down to the
    initial size, or to the floor while memory is short. From below it returns the same way.
 10. PINGs are at least 100 ms and one round trip apart. The pause starts there again when the target
-    moved, doubles up to 10 s when it did not, and is 1 s until a slower full pipe is believed.
+    moved, doubles up to 10 s when it did not, and is 0.5 s until a slower full pipe is believed.
 """
 
 from __future__ import annotations
@@ -61,10 +64,13 @@ SQUEEZE = 0.75
 DRY = 1.0
 CALM = 2
 
+# Twice the product within a round trip is a faster path, and ends a squeeze; less may be jitter.
+FASTER = 2
+
 # The pauses between PINGs, in seconds: the least, the least while a full pipe is slower than it
 # was, and the most.
 PAUSE = 0.1
-DOUBT_PAUSE = 1.0
+DOUBT_PAUSE = 0.5
 LONG_PAUSE = 10.0
 
 # A PING whose ACK did not come for so many seconds is given up.
@@ -129,6 +135,7 @@ class BdpEstimator:
         "_sampled",
         "_sent",
         "_squeezed",
+        "_squeezed_rate",
         "pressed",
         "round_until",
         "squeeze",
@@ -160,6 +167,7 @@ class BdpEstimator:
         self._ping_at = now
         self.squeeze: int | None = None
         self._squeezed = start
+        self._squeezed_rate = 0.0
         self._probed = 0.0
         self._outran = False
         self._calm_at = now
@@ -223,13 +231,19 @@ class BdpEstimator:
         self._learn_rtt(now, rtt)
 
     def wants_ping(self, now: float, credit: int) -> bool:
-        """Whether to write a PING; the connection's window has ``credit`` bytes left."""
+        """Whether to write a PING; the connection's window has ``credit`` bytes left.
+
+        In a squeeze this is to be asked, and the PING to be written, ahead of each grant on the
+        connection: what was granted before has come, and nothing new can stand before the ACK.
+        """
         if now < self._ping_at or self.total == self._sampled.total:
             return False
         return self.squeeze is None or credit <= self.squeeze
 
     def ping_written(self, now: float, unread: int) -> None:
         """Note that a PING is being written, whatever for."""
+        if self.squeeze is not None:
+            self._sample_squeeze(now)
         self._in_flight = True
         self._probing = self.squeeze is not None
         self._limited = self._moved = False
@@ -285,11 +299,12 @@ class BdpEstimator:
         path = self._path
         came = self.total - self._sent.total
         rate = came / rtt
-        full = self._is_full(now, rate, rtt)
-        round_trips = int(rtt / path.rtt) if full else 1
-        self._learn_rtt(now, rtt, queued=full)
+        # Whether DATA has come without a break since the last sample.
+        flows = (self.total - self._sampled.total) * 2 >= rate * (now - self._sampled.at)
+        full = flows and path.stood_in_line(rate, rtt)
         if came:
-            path.add_rate(now, rate, round_trips)
+            path.add_rate(now, rate, rtt if full else 0.0)
+        self._learn_rtt(now, rtt, queued=flows and came > FRAME and rtt > path.rtt * GAIN)
         slower = full and rate * GAIN < path.rate(now)
         taken = (came + self._sent.unread - unread) * path.rtt / rtt
         may_grow = self._limited and unread <= taken
@@ -298,12 +313,6 @@ class BdpEstimator:
         if settled and (path.stale(now) or self._is_too_large(now)):
             self._begin_squeeze(now, rate)
         self._set_pause(slower=slower)
-
-    def _is_full(self, now: float, rate: float, rtt: float) -> bool:
-        """Whether a sample shows a pipe that carries without a break as much as it can."""
-        came = self.total - self._sampled.total
-        without_break = came * 2 >= rate * (now - self._sampled.at)
-        return without_break and self._path.stood_in_line(rate, rtt)
 
     def _set_pause(self, *, slower: bool) -> None:
         """Choose the pause before the next PING, unless the target moved since the last."""
@@ -317,6 +326,7 @@ class BdpEstimator:
     def _begin_squeeze(self, now: float, rate: float) -> None:
         self.squeeze = max(int(self._path.product(rate) * SQUEEZE), FRAME)
         self._squeezed = Mark(now, self.total)
+        self._squeezed_rate = rate
         self._probed = 0.0
         self._calm_at = inf
 
@@ -324,21 +334,20 @@ class BdpEstimator:
         """Take the round trip of a PING that was written while the window was squeezed.
 
         If it was another than the one before, the first than what was known, the line may not have
-        been dry, and the rate may have dropped.
+        been dry, and the rate may have dropped. Of two that agree the shorter one waited less.
         """
         if self.squeeze is None:
             self._learn_rtt(now, rtt, queued=True)
             return
-        known, before = self._path.rtt, self._probed
-        last = before or known
-        again = self.squeeze > FRAME and not last <= rtt * GAIN <= last * GAIN * GAIN
-        if rtt < known or not again:
-            within = (rtt - known) * self._path.rate(now) < FRAME
-            self._learn_rtt(now, min(rtt, known) if within else rtt)
+        path, before = self._path, self._probed
+        halve = self.squeeze > FRAME and not path.agrees(rtt, before)
+        again = halve or path.needs_another(now, rtt, before)
+        if rtt < path.rtt or not again:
+            self._learn_rtt(now, path.shortest(now, rtt, before))
+        if halve:
+            self.squeeze = max(min(self.squeeze, self.total - self._sent.total) // 2, FRAME)
         if again:
             self._probed = rtt
-            came = self.total - self._sent.total
-            self.squeeze = max(min(self.squeeze, came) // 2, FRAME)
             return
         if before:
             self._pause = PAUSE
@@ -354,14 +363,23 @@ class BdpEstimator:
             return
         if self.total - self._squeezed.total < FLOOR or now - self._sent.at >= LOST:
             self._release(now)
+        else:
+            self._sample_squeeze(now)
         self._squeezed = Mark(now, self.total)
+
+    def _sample_squeeze(self, now: float) -> None:
+        """Take the rate at which the window runs down until the first probe: the line is full."""
+        since = self._squeezed
+        if self._sent.at < since.at:
+            came = self.total - since.total
+            self._path.add_run_down(now, came, now - since.at, self._squeezed_rate)
 
     def _outrun(self, now: float) -> bool:
         """Give a squeeze up when the path has become faster, since nothing grows meanwhile.
 
         On a longer path all that is under way may come at once: so the next one goes to its end.
         """
-        faster = GAIN * self._path.product(self._path.rate(now))
+        faster = FASTER * self._path.product(self._path.rate(now))
         came = self.total - self._round.total
         if self._outran or now > self.round_until or came < max(faster, FLOOR):
             return False

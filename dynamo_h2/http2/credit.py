@@ -11,8 +11,8 @@ The rules:
    which moves all of them at once, new ones too; one SETTINGS is in flight. What it has not brought
    to a stream from which credit was withheld comes with that stream's next WINDOW_UPDATE.
 4. Windows shrink by withholding credit. The setting follows when no stream is open.
-5. A sample's PING goes out with what is granted: only after new DATA, and in the same write. It is
-   the keep-alive's PING too, so that there is one in flight.
+5. A sample's PING goes out with what is granted: only after new DATA, and in the same write; while
+   the window is squeezed, ahead of it. It is the keep-alive's too, so that there is one in flight.
 6. What the peer may send is leased from the client's `MemoryBudget`. A connection that gets no
    larger lease comes under *pressure*: it takes back what it has granted, by an
    INITIAL_WINDOW_SIZE of 0, and grants nothing until the ACK.
@@ -165,6 +165,9 @@ class Credit:
             return
         self._came += window.owed
         increment = window.due(self._connection_target)
+        if self._squeezed and self._may_ping(now):
+            self._engine.ping(self._keep_alive.ping(now))
+            self.ping_written(now)
         if increment:
             rose = self._tell(now, 0, window, increment)
             if window.max_window_size < self._connection_target:
@@ -236,6 +239,14 @@ class Credit:
         self.due = False
         if self._rationed:
             self._feed_all()
+        return not self._squeezed and self._may_ping(now)
+
+    @property
+    def _squeezed(self) -> bool:
+        """Whether a PING is to go ahead of what is granted on the connection."""
+        return self._bdp is not None and self._bdp.squeeze is not None and not self.pressed
+
+    def _may_ping(self, now: float) -> bool:
         bdp, keep_alive = self._bdp, self._keep_alive
         if bdp is None or keep_alive.waiting or keep_alive.paused:
             return False

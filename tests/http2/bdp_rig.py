@@ -210,8 +210,8 @@ class Receiver:
                 pass  # the ACK of a PING that was given up
             else:
                 self.take_data(stream_id, size)
-        if bdp.wants_ping(now, self.connection.current_window_size):
-            self.write_ping()
+        if bdp.squeeze is None:
+            self.probe()
         self.arm()
 
     def take_data(self, stream_id: int, size: int) -> None:
@@ -261,6 +261,10 @@ class Receiver:
         self.control_at = max(self.control_at, clock.now + self.world.link.extra())
         clock.at(self.control_at, call)
 
+    def probe(self) -> None:
+        if self.bdp.wants_ping(self.world.clock.now, self.connection.current_window_size):
+            self.write_ping()
+
     def write_ping(self) -> None:
         now = self.world.clock.now
         assert not self.in_flight or now - self.pings[-1] >= LOST
@@ -276,6 +280,8 @@ class Receiver:
         if window.owed * self.world.fraction < window.max_window_size:
             return
         increment = window.due(target)
+        if not window_id and self.bdp.squeeze is not None:
+            self.probe()
         if increment:
             rose = self.bdp.granted(
                 self.world.clock.now,

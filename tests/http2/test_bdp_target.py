@@ -184,6 +184,27 @@ def test_a_probe_that_is_longer_is_doubted_once() -> None:
     assert bdp.target == 4 * MIB
 
 
+@pytest.mark.parametrize(("first", "second"), [(0.058, 0.054), (0.054, 0.058), (0.058, 0.058)])
+def test_a_probe_that_is_a_little_longer_is_doubted_and_the_shorter_of_two_believed(
+    first: float, second: float
+) -> None:
+    bdp, now = squeezed()
+    before = squeeze(bdp)
+    assert before is not None
+    assert not sample(bdp, now + 0.2, before, first)
+    assert (squeeze(bdp), bdp._path.rtt) == (before, 0.05)
+    assert sample(bdp, now + 0.4, before, second)
+    assert squeeze(bdp) is None
+    assert bdp._path.rtt == pytest.approx(min(first, second))
+
+
+def test_a_probe_that_is_longer_by_no_more_than_a_frame_says_what_was_known() -> None:
+    bdp = estimator(4 * MIB, rtt=0.001)
+    full_pipe(bdp, NOW, 0.1, 12.0)
+    sample(bdp, NOW + 12.2, 16_384, 0.00124)
+    assert (squeeze(bdp), bdp._path.rtt) == (None, 0.001)
+
+
 def test_a_line_that_is_not_dry_is_asked_again_until_it_is() -> None:
     """The rate has dropped to a tenth, and what was to be little is much."""
     bdp, now = squeezed()
@@ -362,7 +383,7 @@ def test_a_full_pipe_that_becomes_slower_is_sampled_more_often_but_not_every_mom
         bdp.round_trip(now + pause, 0.05)
         sample(bdp, now + pause, int(rate * 0.1), 0.1)
         now += pause
-    assert pauses[-5:] == [10.0, 10.0, 1.0, 1.0, 1.0]
+    assert pauses[-5:] == [10.0, 10.0, 0.5, 0.5, 0.5]
 
 
 def test_the_target_stays_while_a_window_was_limiting_of_late() -> None:

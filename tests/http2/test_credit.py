@@ -91,6 +91,31 @@ def test_a_ping_goes_out_only_with_credit_and_one_at_a_time() -> None:
     assert not peer.link.sent()
 
 
+def test_the_ping_of_a_squeeze_goes_ahead_of_the_credit_and_of_all_that_it_brings() -> None:
+    """The line carries two megabytes a second, and an ACK stands in it for a third of a second."""
+    peer = Peer(ADAPTIVE, 1)
+    bdp = peer.link.connection._credit._bdp
+    assert bdp is not None
+    asked_at = 0.0
+    probes = []
+    for _ in range(600):
+        squeezed = bdp.squeeze is not None
+        peer.send(1, 100 * KIB)
+        sent = peer.take()
+        kinds = [frame.kind for frame in sent if frame.kind == ff.PING or not frame.stream]
+        if ff.PING in kinds:
+            asked_at = peer.link.now
+            if squeezed:
+                probes.append(kinds)
+        if peer.pings and peer.link.now >= asked_at + (RTT if squeezed else 0.3):
+            peer.acknowledge()
+        peer.link.wait(RTT)
+    assert len(probes) >= 2
+    for kinds in probes:
+        assert (kinds[0], *set(kinds[1:])) == (ff.PING, ff.WINDOW_UPDATE)
+    peer.check()
+
+
 def test_small_responses_bring_no_ping_and_no_credit() -> None:
     link = Link(ADAPTIVE)
     for number in range(20):

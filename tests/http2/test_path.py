@@ -20,10 +20,11 @@ def test_the_rate_is_the_largest_of_ten_samples() -> None:
 
 def test_a_sample_that_lasted_ten_round_trips_stands_for_all() -> None:
     path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
     path.add_rate(NOW, 900.0)
-    path.add_rate(NOW + 1, 100.0, times=9)
+    path.add_rate(NOW + 1, 100.0, full=0.95)
     assert path.rate(NOW + 1) == 900.0
-    path.add_rate(NOW + 2, 90.0, times=1000)
+    path.add_rate(NOW + 2, 90.0, full=100.0)
     assert path.rate(NOW + 2) == 90.0
 
 
@@ -47,13 +48,13 @@ def test_the_round_trip_is_the_smallest_of_ten_seconds() -> None:
     assert path.rtt == 0.3
 
 
-def test_a_round_trip_that_stood_in_line_is_believed_only_after_three_times_the_time() -> None:
+def test_a_round_trip_that_stood_in_line_is_believed_only_after_a_minute() -> None:
     path = Path()
     path.add_rtt(NOW, 0.1, queued=False)
-    path.add_rtt(NOW + 29, 0.3, queued=True)
-    assert (path.rtt, path.stale(NOW + 29)) == (0.1, True)
-    path.add_rtt(NOW + 30, 0.3, queued=True)
-    assert (path.rtt, path.stale(NOW + 30)) == (0.3, False)
+    path.add_rtt(NOW + 59, 0.3, queued=True)
+    assert (path.rtt, path.stale(NOW + 59)) == (0.1, True)
+    path.add_rtt(NOW + 60, 0.3, queued=True)
+    assert (path.rtt, path.stale(NOW + 60)) == (0.3, False)
 
 
 def test_a_shorter_round_trip_is_believed_at_once_even_from_a_line() -> None:
@@ -86,6 +87,49 @@ def test_less_than_a_frame_is_no_line() -> None:
     rate = 100_000.0
     assert not path.stood_in_line(rate, 0.01 + 0.99 * 16_384 / rate)
     assert path.stood_in_line(rate, 0.01 + 1.01 * 16_384 / rate)
+
+
+def test_a_window_that_runs_down_is_a_sample_of_a_full_pipe() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
+    path.add_rate(NOW, 200.0, full=5.0)
+    path.add_run_down(NOW + 1, 150, 1.0, 200.0)
+    assert path.rate(NOW + 1) == 150.0
+
+
+def test_a_short_run_down_is_no_sample_and_neither_is_a_lull() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
+    path.add_rate(NOW, 200.0)
+    for _ in range(9):
+        path.add_run_down(NOW + 1, 140, 0.7, 200.0)
+        path.add_run_down(NOW + 1, 130, 1.0, 200.0)
+    for _ in range(9):
+        path.add_rate(NOW + 1, 100.0)
+    assert path.rate(NOW + 1) == 200.0
+
+
+def test_a_probe_agrees_within_a_quarter() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
+    assert path.agrees(0.12, 0.0)
+    assert path.agrees(0.09, 0.0)
+    assert not path.agrees(0.13, 0.0)
+    assert not path.agrees(0.07, 0.0)
+    assert path.agrees(0.25, 0.3)
+
+
+def test_one_probe_that_is_a_little_longer_needs_another_and_the_shorter_is_believed() -> None:
+    path = Path()
+    path.add_rtt(NOW, 0.1, queued=False)
+    path.add_rate(NOW, 10e6)
+    assert not path.needs_another(NOW, 0.104, 0.0)
+    assert path.needs_another(NOW, 0.106, 0.0)
+    assert not path.needs_another(NOW, 0.106, 0.11)
+    assert path.shortest(NOW, 0.106, 0.11) == 0.106
+    assert path.shortest(NOW, 0.11, 0.106) == 0.106
+    assert path.shortest(NOW, 0.11, 0.0) == 0.11
+    assert path.shortest(NOW, 0.101, 0.0) == 0.1
 
 
 # What growth has to bring.
