@@ -218,6 +218,19 @@ async def test_a_suspect_has_to_do_for_as_many_as_it_takes_when_the_dial_fails()
         await end(*tasks)
 
 
+async def test_a_suspect_has_to_do_when_the_other_connection_says_nothing_either() -> None:
+    async with silent(mute_after_the_first, max_connections_per_host=2) as (
+        peer,
+        client,
+        connection,
+    ):
+        waiting = start(client, peer, "/waiting")
+        await until(lambda: client.stats().requests_sent == 2)
+        assert suspects(client) == 2
+        assert await answer(connection) == "/waiting"
+        await waiting
+
+
 async def test_after_a_dial_in_vain_another_is_tried_in_time() -> None:
     async def handler(connection: Connection) -> None:
         if connection.index == 1:
