@@ -90,6 +90,13 @@ class Dialling:
         """Whether a try has failed that is to be followed by another."""
         return self._failures > 0
 
+    @property
+    def in_vain(self) -> TransportError | None:
+        """Why the latest dial was in vain; None where there may still be a connection."""
+        if self.under_way or self.has_tries_left or self._resources.closed:
+            return None
+        return self.last_error
+
     def start(self, *, spare: bool = False) -> None:
         """Dial, unless that is under way."""
         if self.task is None:
@@ -116,17 +123,21 @@ class Dialling:
         self.last_error = None
         self._addresses.succeeded(address)
 
-    def failed_early(self, protocol: ClientProtocol, address: Address) -> ConnectError | None:
+    def failed_early(
+        self, protocol: ClientProtocol, address: Address, *, wanted: bool
+    ) -> ConnectError | None:
         """Count a connection that ended before it was ready.
 
         Args:
             protocol: The connection.
             address: Where it led to.
+            wanted: Whether somebody waited for it; then it was no spare one any more.
 
         Returns:
             The error when that was one too many.
         """
         error = self._failure(protocol)
+        self._spare = self._spare and not wanted
         self._addresses.failed([address], monotonic())
         return None if self._may_try_again(error) else error
 

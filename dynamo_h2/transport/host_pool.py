@@ -190,8 +190,10 @@ class HostPool:
             # The peer may have left, or have lowered its limit, since the slot was handed out.
             early = connection.failure is not None and not connection.ready
             if not connection.usable and (early or not lost):
-                if early:  # a dial that failed, of which there are as many as the config allows
-                    self._raise_for_dial()
+                # One that ended early is a try of a dial. If it was the last one, those who stood
+                # in line were told, and so is who had a slot.
+                if early and not self.connections and self._dialling.in_vain is not None:
+                    raise own_copy(self._dialling.in_vain)
                 lost |= not early
             elif not connection.usable or protocol.load < connection.capacity:
                 try:
@@ -215,18 +217,6 @@ class HostPool:
 
     # Waiting.
 
-    def _raise_for_dial(self) -> None:
-        """Tell who had a slot of a connection what those who stood in line behind it were told.
-
-        Raises:
-            TransportError: That was the last try of a dial.
-        """
-        dialling = self._dialling
-        error = dialling.last_error
-        hope = self.connections or dialling.under_way or dialling.has_tries_left
-        if error is not None and not hope and not self._resources.closed:
-            raise own_copy(error)
-
     async def _acquire(
         self,
         times: Times,
@@ -237,12 +227,7 @@ class HostPool:
     ) -> ClientProtocol:
         """Wait in line for a slot, which comes reserved.
 
-        Args:
-            times: How long it may take.
-            deadline: When the request ends, in monotonic seconds.
-            began: When it began to wait; before ``joined`` where it has lost a slot since.
-            joined: The present, in monotonic seconds.
-            avoid: The connection that has refused the request.
+        Who has lost a slot before has ``began`` before ``joined``, which is now (seconds).
         """
         if self._resources.closed:
             raise ClientClosed("client is closed", origin=self.name, processed=False)
@@ -502,7 +487,8 @@ class HostPool:
         self.pins.forget(protocol)
         error = None
         if protocol.connection.closed and not protocol.connection.ready:
-            error = self._dialling.failed_early(protocol, address)
+            wanted = bool(self._waiters or self._arrivals)
+            error = self._dialling.failed_early(protocol, address, wanted=wanted)
         if error is not None:
             self._dial_failed(error)
         else:

@@ -8,7 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from dynamo_h2 import ConnectError, ConnectTimeout, HttpRequestClient, RequestTimeout
+from dynamo_h2 import (
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    HttpRequestClient,
+    RequestTimeout,
+    Response,
+)
 from dynamo_h2.transport import addresses, host_pool
 from tests.behaviours import greeted, patient, serve, shake, turns, until
 from tests.http2.frame_factory import (
@@ -145,6 +152,40 @@ async def test_an_address_whose_connection_ended_early_gets_another(
         places.ports = [peers[0].port, hasty.port]
         await until_connected(client, 3)
         assert client.stats().errors == 0
+
+
+async def test_who_waits_for_a_spare_connection_that_ends_early_has_its_tries_left() -> None:
+    leave = asyncio.Event()
+
+    async def leaving(connection: Connection) -> None:
+        await connection.handshake((MAX_STREAMS, 1))
+        if connection.index:
+            await connection.serve()
+        for _ in range(2):
+            connection.respond((await connection.recv_request()).stream_id)
+        await leave.wait()
+        connection.goaway(3)
+        await connection.until_left()
+
+    async def hasty(connection: Connection) -> None:
+        if connection.index:
+            await serve(connection)
+        await connection.expect_preface()
+        await connection.recv_until(HEADERS)
+        connection.close()
+
+    async with scripted_peer(leaving) as first, scripted_peer(hasty) as spare:
+        places = Places(first.port, spare.port)
+        async with HttpRequestClient(patient(dns_refresh=None), resolver=places) as client:
+            await ask(client, 2)
+            await until(lambda: client.stats().connections_opened == 2)
+            leave.set()
+            await until(lambda: client.stats().connections_closed == 1)
+            written, waiting = await asyncio.gather(
+                *(client.request("GET", URL) for _ in range(2)), return_exceptions=True
+            )
+            assert isinstance(written, ConnectionLost)
+            assert isinstance(waiting, Response)
 
 
 async def test_an_address_gets_a_connection_once_another_takes_streams_again() -> None:
