@@ -32,7 +32,7 @@ from bench.environment import pick_cores
 from bench.scenes import DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED
 from bench.servers import staying_on
 from dynamo_h2 import client, exchange, routes
-from dynamo_h2.http2 import fast, hpack_cache, stream
+from dynamo_h2.http2 import connection, fast, hpack_cache, stream
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
 
@@ -239,6 +239,18 @@ TRICKS: Final[tuple[Trick, ...]] = (
         REQUEST,
         rewritten(
             client, "HttpRequestClient._exchange", ("if isinstance(source, bytes):", "if False:")
+        ),
+    ),
+    Trick(
+        "far deadlines stay out of the wheel",
+        REQUEST,
+        rewritten(
+            connection,
+            "Connection.open_stream",
+            (
+                "if stream.deadline < self._look_at:\n            self._arm(stream)",
+                "self._deadlines.set(stream, stream.deadline)",
+            ),
         ),
     ),
     Trick(

@@ -134,6 +134,8 @@ class Lifecycle(Receiver):
             self._flush_first,
         )
         self._deadlines: Deadlines[Stream] = Deadlines()
+        # When to look at those deadlines of whole requests that are not in there; -inf for never.
+        self._look_at = -inf
         self._flood = FloodGuard(now)
         asks = config.keep_alive_interval is not None
         self.resets = Resets(config.max_resets, now, asks=asks)
@@ -236,6 +238,7 @@ class Lifecycle(Receiver):
             self._credit.finished(stream)
         if not self.streams:
             self.idle_since = self.now
+            self._look_at = -inf
             idle_due = self.now + self._config.pool_idle_timeout
             if idle_due < self.timer_at:
                 self.timer_at = idle_due
@@ -334,8 +337,8 @@ class Lifecycle(Receiver):
             self._silence.next_timer(),
         )
         if not self.streams:
-            when = min(when, self.idle_since + self._config.pool_idle_timeout)
-        return when
+            return min(when, self.idle_since + self._config.pool_idle_timeout)
+        return when if self._look_at == -inf else min(when, self._look_at)
 
     def _changed(self) -> None:
         """Let the transport look at what there is to send and at the timer."""

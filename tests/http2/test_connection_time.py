@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import KeepAliveTimeout, ReadTimeout, RequestTimeout, WriteTimeout
-from dynamo_h2.http2.connection import State
+from dynamo_h2.http2.connection import LOOK_EVERY, State
 from dynamo_h2.http2.deadline import TICKS_PER_SECOND
 from dynamo_h2.http2.stream import Need, Stream
 from tests.http2 import frame_factory as ff
@@ -111,6 +111,26 @@ def test_an_interim_response_does_not_end_the_head_budget() -> None:
     assert type(failure(stream)) is RequestTimeout
 
 
+def test_a_far_deadline_is_watched_only_when_it_comes_near() -> None:
+    link = Link(QUIET)
+    limit = 5.5 * LOOK_EVERY
+    near, far = (link.open(deadline=link.now + each) for each in (LOOK_EVERY / 2, limit))
+    assert [stream.tick > 0 for stream in (near, far)] == [True, False]
+    link.wait(limit - LOOK_EVERY / 4)
+    assert [stream.tick > 0 for stream in (near, far)] == [False, True]
+    link.wait(LOOK_EVERY / 4 + 2 * TICK)
+    assert type(failure(far)) is RequestTimeout
+
+
+def test_nobody_looks_at_deadlines_that_are_over() -> None:
+    link = Link(QUIET)
+    first, _endless = link.open(deadline=link.now + 50), link.open()
+    assert link.connection.timer_at == link.now + LOOK_EVERY
+    link.feed(answer(first.stream_id))
+    link.wait(2 * LOOK_EVERY)
+    assert link.connection.timer_at == inf
+
+
 def test_the_deadline_does_not_pause_without_a_head_budget() -> None:
     link = Link(QUIET, pairs=(SHUT,))
     stream = link.open(bytes(100), deadline=link.now + 5)
@@ -176,7 +196,7 @@ def test_read_timeout_is_watched_although_a_later_limit_is_watched_too(later: st
     link.flush()
     link.wait(1)
     link.wait_for(stream, Need.DATA)
-    assert link.wanted_output
+    assert link.connection.timer_at <= link.now + 2 + TICK
     link.wait(2 + 2 * TICK)
     assert type(failure(stream)) is ReadTimeout
 
