@@ -76,6 +76,7 @@ class LoopbackTransport(asyncio.Transport):
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Takes buffers; what is to be said to them is said in the next turn of the loop."""
         answers = [] if self._greeted else self._greet()
+        greeting = len(answers)
         for buffer in list_of_data:
             if self._body_left:
                 # The payload of a frame whose header was a buffer of its own.
@@ -85,7 +86,7 @@ class LoopbackTransport(asyncio.Transport):
         if self._owed:
             # Before the answer, which ends the stream.
             credit = pack_window_update(0, self._owed)
-            answers.insert(0, credit + pack_window_update(self._uploading, self._owed))
+            answers.insert(greeting, credit + pack_window_update(self._uploading, self._owed))
             self._owed = 0
         if answers:
             self._loop.call_soon(self._protocol.data_received, b"".join(answers))

@@ -62,6 +62,20 @@ async def _requests(in_flight: int) -> AsyncIterator[Repeat]:
 
 
 @contextlib.asynccontextmanager
+async def _connections() -> AsyncIterator[Repeat]:
+    """Makes clients with a single request, on a connection of its own."""
+    loopback, body = Loopback(), payload(1, SIZE)
+
+    async def repeat(count: int) -> None:
+        for _ in range(count):
+            async with loopback.client() as client:
+                await client.send_request(URL + PATH, body)
+            loopback.transports.clear()
+
+    yield repeat
+
+
+@contextlib.asynccontextmanager
 async def _reading(streams: int) -> AsyncIterator[LoopbackTransport]:
     """Lets so many responses be read, and yields where they come from."""
     loopback = Loopback(tokens=True)
@@ -117,6 +131,7 @@ async def _uploads() -> AsyncIterator[Repeat]:
 
 
 REQUEST: Final = Scene("request", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT))
+CONNECTION: Final = Scene("connection", 64, _connections)
 TOKEN_READ: Final = Scene("token", 64 * STREAMS, partial(_data, STREAMS, TOKEN, TOKENS_PER_READ))
 LONE_TOKEN: Final = Scene("token that comes alone", 32 * STREAMS, partial(_data, STREAMS, TOKEN, 1))
 DOWNLOAD: Final = Scene(

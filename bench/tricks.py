@@ -23,16 +23,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from unittest.mock import patch
 
 import uvloop
+from h2.connection import H2Connection
 from h2.stream import StreamInputs
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from bench.environment import pick_cores
-from bench.scenes import DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED
+from bench.scenes import CONNECTION, DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED
 from bench.servers import staying_on
 from dynamo_h2 import client, exchange, routes
-from dynamo_h2.http2 import connection, fast, hpack_cache, stream
+from dynamo_h2.http2 import connection, fast, hpack_cache, outbound, stream
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from h2.stream import StreamState
 
     from bench.scenes import Repeat, Scene
+    from dynamo_h2.config import Http2Config
 
 LEAST_ROUNDS: Final = 15
 PIPED_WIDTH: Final = 140
@@ -167,6 +169,15 @@ def _end_by_h2(engine: fast.FastEngine, stream: EngineStream) -> None:
     engine._forget_if_closed(stream)  # noqa: SLF001 - as the engine does
 
 
+_begin = outbound.Outbound.__init__
+
+
+def _begin_as_h2(engine: outbound.Outbound, config: Http2Config) -> None:
+    """Lets h2 make everything first."""
+    H2Connection.__init__(engine)
+    _begin(engine, config)
+
+
 _next_chunk = exchange.BodyStream.__anext__
 
 
@@ -252,6 +263,31 @@ TRICKS: Final[tuple[Trick, ...]] = (
                 "self._deadlines.set(stream, stream.deadline)",
             ),
         ),
+    ),
+    Trick(
+        "a connection is made without h2's constructor",
+        CONNECTION,
+        replaced(outbound.Outbound, "__init__", _begin_as_h2),
+    ),
+    Trick(
+        "the first head is encoded like all others",
+        CONNECTION,
+        replaced(fast.FastEngine, "_is_new", _leave_it),
+    ),
+    Trick(
+        "SETTINGS are judged in place",
+        CONNECTION,
+        replaced(fast.FastEngine, "_take_settings", _leave_it),
+    ),
+    Trick(
+        "settings are applied without a look at all others",
+        CONNECTION,
+        replaced(fast.FastEngine, "_apply_setting", Engine._apply_setting),  # noqa: SLF001 - as it does
+    ),
+    Trick(
+        "a new response head is judged in place",
+        CONNECTION,
+        replaced(fast.FastEngine, "_take_new_head", _leave_it),
     ),
     Trick(
         "DATA is judged in place", TOKEN_READ, replaced(fast.FastEngine, "_take_data", _leave_it)

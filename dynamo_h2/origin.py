@@ -12,8 +12,9 @@ An address is one of::
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv6Address
 
 from dynamo_h2.errors import InvalidRequest
 
@@ -188,9 +189,10 @@ def _parse_host(host: str) -> str:
 def _parse_ipv4(text: str) -> str:
     """Hold digits and dots to four numbers: resolvers read ``127.1`` in ways of their own."""
     try:
-        return str(IPv4Address(text))
-    except AddressValueError:
+        socket.inet_pton(socket.AF_INET, text)
+    except OSError:
         raise InvalidRequest(f"{text!r} is not an IPv4 address") from None
+    return text
 
 
 def _to_idna(host: str) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dynamo_h2.config import Http2Config
     from dynamo_h2.http2.engine_stream import EngineStream
     from dynamo_h2.http2.frames import FrameHeader
+    from dynamo_h2.http2.headers import Field
     from dynamo_h2.http2.receiver import Receiver
 
 __all__ = ["Engine", "NotHttp2", "PeerError"]
@@ -127,10 +128,14 @@ class Engine(Outbound):
         try:
             self._dispatch(header, body)
         except StreamError as error:
-            stream = self._stream(header.stream_id)
-            if stream is not None:
-                self._reply(self._close_by_reset(stream, error.code))
-                self._receiver.on_stream_error(header.stream_id, error.code, str(error))
+            self._refuse(header.stream_id, error)
+
+    def _refuse(self, stream_id: int, error: StreamError) -> None:
+        """Reset a stream on which the peer broke a rule."""
+        stream = self._stream(stream_id)
+        if stream is not None:
+            self._reply(self._close_by_reset(stream, error.code))
+            self._receiver.on_stream_error(stream_id, error.code, str(error))
 
     def _dispatch(self, header: FrameHeader, body: bytes) -> None:
         match header.type:
@@ -195,7 +200,10 @@ class Engine(Outbound):
 
     def _on_headers(self, header: FrameHeader, block: bytes) -> None:
         """Handle HEADERS (RFC 9113 §6.2): decode the block, whatever becomes of it, then judge."""
-        fields = self.decoder.decode_block(block)
+        self._on_fields(header, self.decoder.decode_block(block))
+
+    def _on_fields(self, header: FrameHeader, fields: list[Field] | None) -> None:
+        """Handle the fields of HEADERS; None for a list that is too long."""
         stream = self._stream_of(header)
         if stream is None:
             self._check_not_ended(header)

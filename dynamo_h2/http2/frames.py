@@ -22,10 +22,12 @@ __all__ = [
     "END_HEADERS",
     "END_STREAM",
     "HEADER_LENGTH",
+    "LEAST_BLOCK_LIMIT",
     "PADDED",
     "PREFACE",
     "PRIORITY",
     "PRIORITY_LENGTH",
+    "SETTING_LENGTH",
     "FrameHeader",
     "FrameReader",
     "FrameType",
@@ -65,6 +67,7 @@ _GOAWAY = struct.Struct(">LL")
 _SETTING = struct.Struct(">HL")
 
 PRIORITY_LENGTH: Final = 5
+SETTING_LENGTH: Final = _SETTING.size
 
 # A field block may be this many times as long encoded as its list may be decoded: Huffman codes
 # lengthen rare bytes, up to four times. Less than one frame of the least size is never refused.

@@ -11,16 +11,24 @@ and at most two.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from h2.config import H2Configuration
-from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection
+from h2.connection import (
+    AllowedStreamIDs,
+    ConnectionInputs,
+    ConnectionState,
+    H2Connection,
+    H2ConnectionStateMachine,
+)
 from h2.exceptions import (
     NoAvailableStreamIDError,
     ProtocolError,
     StreamClosedError,
     TooManyStreamsError,
 )
+from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamInputs, StreamState
 
@@ -49,6 +57,38 @@ NO_RFC7540_PRIORITIES: Final = 0x9
 INITIAL_CONNECTION_WINDOW: Final = 65_535
 
 
+_H2_CONFIG: Final = H2Configuration(
+    client_side=True,
+    header_encoding=None,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+)
+
+# What holds until SETTINGS say otherwise (RFC 9113 §6.5.2).
+_INITIAL_SETTINGS: Final[dict[SettingCodes, int]] = {
+    SettingCodes.HEADER_TABLE_SIZE: 4096,
+    SettingCodes.ENABLE_PUSH: 0,
+    SettingCodes.INITIAL_WINDOW_SIZE: 65_535,
+    SettingCodes.MAX_FRAME_SIZE: 16_384,
+    SettingCodes.ENABLE_CONNECT_PROTOCOL: 0,
+}
+
+
+class _SettingsInForce(Settings):
+    """Settings that are known to be right, and hold from the start.
+
+    Args:
+        values: All of them.
+        client: Whose they are.
+    """
+
+    def __init__(self, values: dict[SettingCodes, int], *, client: bool) -> None:
+        self._client = client
+        self._settings = {code: deque((value,)) for code, value in values.items()}
+
+
 class Outbound(H2Connection):
     """The client side of one HTTP/2 connection, as far as it sends.
 
@@ -65,47 +105,48 @@ class Outbound(H2Connection):
     MAX_CLOSED_STREAMS = 1000
 
     def __init__(self, config: Http2Config) -> None:
-        super().__init__(
-            H2Configuration(
-                client_side=True,
-                header_encoding=None,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-                validate_inbound_headers=False,
-                normalize_inbound_headers=False,
-            )
+        # What h2's constructor makes, but for what would be replaced at once; a test holds the
+        # names against it. Saves 57 calls and 40 of 488 µs per connection; A/A ±6.5.
+        self.config = _H2_CONFIG
+        self.state_machine = H2ConnectionStateMachine()
+        self.streams = {}
+        self.highest_inbound_stream_id = 0
+        self.highest_outbound_stream_id = 0
+        self.local_settings = _SettingsInForce(
+            {
+                SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
+                SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.INITIAL_WINDOW_SIZE: config.stream_window,
+                SettingCodes.MAX_FRAME_SIZE: config.max_frame_size,
+                SettingCodes.ENABLE_CONNECT_PROTOCOL: 0,
+                SettingCodes.MAX_CONCURRENT_STREAMS: config.max_concurrent_streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: config.max_header_list_size,
+            },
+            client=True,
         )
-        # h2's table of bound methods would make every connection a reference cycle.
-        self._frame_dispatch_table = {}
+        self.remote_settings = _SettingsInForce(_INITIAL_SETTINGS, client=False)
+        self.outbound_flow_control_window = INITIAL_CONNECTION_WINDOW
+        self.max_outbound_frame_size = _INITIAL_SETTINGS[SettingCodes.MAX_FRAME_SIZE]
+        self.max_inbound_frame_size = config.max_frame_size
+        self.encoder = RequestEncoder(config.header_table_size, huffman=config.huffman)
+        self.decoder: BlockDecoder = BlockDecoder(config.max_header_list_size)
+        self.decoder.max_allowed_table_size = config.header_table_size
+        self.connection_receive_window = ReceiveWindow(INITIAL_CONNECTION_WINDOW)
+        self.connection_receive_window.max_window_size = config.connection_window
+        self._inbound_flow_control_window_manager = self.connection_receive_window
         # h2's own dict of limited size looks at its limit in Python for each entry.
         self._closed_streams = {}
+        # Where h2 would read and write; nothing of ours does.
+        self.incoming_buffer = FrameBuffer(server=False)
+        self._header_frames = []
+        self._data_to_send = bytearray()
+        # h2's table of bound methods would make every connection a reference cycle.
+        self._frame_dispatch_table = {}
         self._output: list[bytes | memoryview] = []
         self._settings_in_flight = False
         self.settings_received = False
         self.queued_control = 0
         self.peer_last_stream_id: int | None = None
-        self._adopt(config)
-
-    def _adopt(self, config: Http2Config) -> None:
-        """Put our own settings into force, with the limits that h2 would leave as they were."""
-        self.local_settings = Settings(
-            client=True,
-            initial_values={
-                SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.MAX_CONCURRENT_STREAMS: config.max_concurrent_streams,
-                SettingCodes.INITIAL_WINDOW_SIZE: config.stream_window,
-                SettingCodes.MAX_FRAME_SIZE: config.max_frame_size,
-                SettingCodes.MAX_HEADER_LIST_SIZE: config.max_header_list_size,
-            },
-        )
-        self.max_inbound_frame_size = config.max_frame_size
-        self.decoder: BlockDecoder = BlockDecoder(config.max_header_list_size)
-        self.decoder.max_allowed_table_size = config.header_table_size
-        self.encoder = RequestEncoder(config.header_table_size, huffman=config.huffman)
-        self.connection_receive_window = ReceiveWindow(INITIAL_CONNECTION_WINDOW)
-        self.connection_receive_window.max_window_size = config.connection_window
-        self._inbound_flow_control_window_manager = self.connection_receive_window
 
     # Facts
 

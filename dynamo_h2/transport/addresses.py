@@ -146,6 +146,8 @@ class Addresses:
 
     def _endpoints(self) -> list[Address]:
         """The addresses of the family that counts."""
+        if len(self._known) == 1:
+            return list(self._known)
         family = self._family
         if family is None or all(each.family != family for each in self._known):
             family = next((each.family for each in self._known), None)

@@ -15,8 +15,7 @@ import asyncio
 import os
 import socket
 import ssl
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from dynamo_h2.errors import ConnectError, ConnectTimeout, TransportError
 from dynamo_h2.transport.sockets import (
@@ -27,12 +26,13 @@ from dynamo_h2.transport.sockets import (
     connect_tcp,
     connect_unix,
     literal,
+    socket_options,
     system_resolver,
     unix_address,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from dynamo_h2.config import Http2Config
     from dynamo_h2.origin import Origin
@@ -88,7 +88,7 @@ class Dialer:
             Addresses in figures never reach it.
     """
 
-    __slots__ = ("_config", "_resolver", "_ssl_context")
+    __slots__ = ("_options", "_resolver", "_ssl_context")
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Dialer:
         *,
         resolver: Resolver | None = None,
     ) -> None:
-        self._config = config
+        self._options = socket_options(config)
         self._resolver = resolver or system_resolver
         self._ssl_context = ssl_context
         if ssl_context is not None:
@@ -135,17 +135,20 @@ class Dialer:
             addresses = await self.resolve(origin)
         sock, peer = await self._open(origin, addresses, report or DialReport())
         gate = _Gate()
-        with _blame(origin, peer):
-            raw = await _adopt(sock, gate)
+        raw: asyncio.Transport | None = None
+        step = ""
         try:
-            with _blame(origin, peer, "TLS handshake failed: " if tls_name else ""):
-                transport = gate.require_open(raw)
-                if tls_name is not None:
-                    transport = await self._start_tls(transport, gate, tls_name)
+            transport = raw = await _adopt(sock, gate)
+            step = "TLS handshake failed: " if tls_name else ""
+            gate.require_open(raw)
+            if tls_name is not None:
+                transport = await self._start_tls(raw, gate, tls_name)
             return gate.hand_over(transport, factory)
-        except BaseException:
-            # Of the raw transport: closing the TLS one would wait for the peer.
-            raw.abort()
+        except BaseException as exc:
+            if raw is not None:
+                # Of the raw transport: closing the TLS one would wait for the peer.
+                raw.abort()
+            _blame(exc, origin, peer, step)
             raise
 
     async def resolve(self, origin: Origin) -> list[Address]:
@@ -173,14 +176,16 @@ class Dialer:
         """Connect a socket; tell also to which address, empty when the origin says it."""
         if origin.socket_path is not None:
             report.tried.append(unix_address(origin.socket_path))
-            with _blame(origin):
+            try:
                 sock = await connect_unix(origin.socket_path)
+            except OSError as exc:
+                raise _error(origin, _reason(exc)) from exc
             report.winner = report.tried[0]
             return sock, ""
 
         def connect(address: Address) -> Awaitable[socket.socket]:
             report.tried.append(address)
-            return connect_tcp(address, self._config)
+            return connect_tcp(address, self._options)
 
         race = Race(addresses, connect)
         winner = await race.run()
@@ -262,21 +267,19 @@ def _error(origin: Origin, reason: str) -> ConnectError:
     return ConnectError(message, origin=str(origin), processed=False)
 
 
-@contextmanager
-def _blame(origin: Origin, peer: str = "", step: str = "") -> Iterator[None]:
+def _blame(exc: BaseException, origin: Origin, peer: str, step: str) -> None:
     """Turn what the system and TLS raise into a `ConnectError` that says where it happened.
 
     Args:
+        exc: What was raised; all else is left as it is.
         origin: Where the dial goes to.
         peer: The address in use; empty when the origin says it.
         step: What was being done, put before the reason.
     """
     whom = f" (peer {peer})" if peer else ""
-    try:
-        yield
-    except _WrongProtocolError as exc:
+    if isinstance(exc, _WrongProtocolError):
         raise _error(origin, f"{step}{exc}{whom}") from None
-    except OSError as exc:
+    if isinstance(exc, OSError):
         raise _error(origin, f"{step}{_reason(exc)}{whom}") from exc
 
 
@@ -305,13 +308,31 @@ class _Gate(asyncio.Protocol):
 
     Attributes:
         early: What the peer sent before the caller's protocol was there.
+        opened: Done with the transport as soon as that is open.
     """
 
-    __slots__ = ("_error", "early")
+    __slots__ = ("_error", "early", "opened")
 
     def __init__(self) -> None:
         self.early = bytearray()
+        self.opened: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
         self._error: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the dial go on."""
+        if not self.opened.done():
+            # uvloop's transports are no asyncio.Transport by class.
+            self.opened.set_result(cast("asyncio.Transport", transport))
+
+    def made(self, making: asyncio.Task[asyncio.Transport]) -> None:
+        """Tell the dial, if it still waits, why there is no transport."""
+        error = None if making.cancelled() else making.exception()
+        if self.opened.done():
+            return
+        if error is None:
+            self.opened.cancel()
+        else:
+            self.opened.set_exception(error)
 
     def data_received(self, data: bytes) -> None:
         """Keep what comes before the hand-over."""
@@ -350,19 +371,21 @@ async def _adopt(sock: socket.socket, gate: _Gate) -> asyncio.Transport:
     middle the loops disagree on who closes the socket, and uvloop's Unix transport closes it twice,
     which hits whoever has got the same file descriptor meanwhile.
     """
-    making = asyncio.ensure_future(_make_transport(sock, gate))
+    loop = asyncio.get_running_loop()
+    making = loop.create_task(_make_transport(loop, sock, gate))
+    making.add_done_callback(gate.made)
     try:
-        await asyncio.wait([making])
+        return await gate.opened
     except asyncio.CancelledError:
         making.add_done_callback(_abort_made)
         await asyncio.wait([making])
         raise
-    return making.result()
 
 
-async def _make_transport(sock: socket.socket, gate: _Gate) -> asyncio.Transport:
+async def _make_transport(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, gate: _Gate
+) -> asyncio.Transport:
     try:
-        loop = asyncio.get_running_loop()
         return (await loop.create_connection(lambda: gate, sock=sock))[0]
     except OSError:
         sock.close()

@@ -83,7 +83,7 @@ class Dialling:
     @property
     def under_way(self) -> bool:
         """Whether a dial is under way of which those who wait have something."""
-        return self.task is not None and not self._spare
+        return self.task is not None and not self.task.done() and not self._spare
 
     @property
     def has_tries_left(self) -> bool:

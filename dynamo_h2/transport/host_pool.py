@@ -296,6 +296,8 @@ class HostPool:
 
     def _serve(self) -> None:
         """Hand free slots to those who wait, first come first served."""
+        if not self._waiters:
+            return
         refusing: set[ClientProtocol] = set()
         while (waiter := self._line.first(refusing)) is not None:
             protocol = self._choose(waiter.avoid)
@@ -382,6 +384,11 @@ class HostPool:
         self._choice.add(protocol, address)
         if ready:
             self._ready(protocol)
+        elif self._waiters:
+            # Without waiting for the dial to be over, two turns of the loop later; and what they
+            # send goes out in one write with the preface.
+            self._serve()
+            protocol.flush_last()
 
     def paused(self, until: float, error: TransportError | None) -> bool:
         """Fail those who cannot wait for the next try; whether anybody can."""

@@ -14,7 +14,7 @@ import random
 from math import inf
 from typing import TYPE_CHECKING
 
-from dynamo_h2.transport.sockets import literal
+from dynamo_h2.transport.sockets import alternate, literal, unix_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dynamo_h2.origin import Origin
     from dynamo_h2.transport.addresses import Addresses
     from dynamo_h2.transport.resources import Resources
+    from dynamo_h2.transport.sockets import Address
 
 # Not all hosts that were used first at the same time are asked for at the same time.
 _JITTER = 0.1
@@ -45,7 +46,15 @@ class Names:
         refresh_at: When it is time to ask again, in monotonic seconds; infinite for never.
     """
 
-    __slots__ = ("_addresses", "_on_refreshed", "_origin", "_resources", "_task", "refresh_at")
+    __slots__ = (
+        "_addresses",
+        "_fixed",
+        "_on_refreshed",
+        "_origin",
+        "_resources",
+        "_task",
+        "refresh_at",
+    )
 
     def __init__(
         self,
@@ -60,7 +69,10 @@ class Names:
         self._on_refreshed = on_refreshed
         self._task: asyncio.Task[None] | None = None
         self.refresh_at = 0.0  # there was no answer yet
-        if origin.socket_path is not None or literal(origin.host, origin.port):
+        fixed = _fixed(origin)
+        self._fixed = bool(fixed)
+        if fixed:
+            addresses.learn(fixed)
             self.refresh_at = inf
 
     @property
@@ -74,6 +86,8 @@ class Names:
         Raises:
             ConnectError: There is no address, and none is known from before.
         """
+        if self._fixed:
+            return
         known = self._addresses.any_known
         try:
             # With half of a dial's time left, a connection can still be made to what is known.
@@ -123,3 +137,10 @@ class Names:
             self._on_refreshed()
         else:
             _logger.debug("%s: its addresses stay as they are: %r", self._origin, error)
+
+
+def _fixed(origin: Origin) -> list[Address]:
+    """The addresses of an origin that names no name, so that nobody has to be asked."""
+    if origin.socket_path is not None:
+        return [unix_address(origin.socket_path)]
+    return alternate(literal(origin.host, origin.port))

@@ -115,7 +115,7 @@ class ClientProtocol(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Write the preface."""
+        """Begin with the preface; it is written with the first requests, if there are any."""
         # uvloop's transports are no asyncio.Transport by class.
         self._transport = cast("asyncio.Transport", transport)
         # Some loops write at once only what is over the mark, the rest at the end of the turn.
@@ -124,7 +124,7 @@ class ClientProtocol(asyncio.Protocol):
             self._tls = True
             self._large_read = inf
         self.connection.start(monotonic(), self._settings_due)
-        self.flush()
+        self.schedule_flush()
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the connection, and see to its answers."""
@@ -170,6 +170,12 @@ class ClientProtocol(asyncio.Protocol):
     def schedule_flush(self) -> None:
         """Flush once in the coming turn of the loop, whatever is added until then."""
         if self._flush_handle is None and self._transport is not None:
+            self._flush_handle = self._loop.call_soon(self.flush)
+
+    def flush_last(self) -> None:
+        """Flush after those who are to be woken up in the coming turn of the loop."""
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
             self._flush_handle = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:

@@ -33,17 +33,21 @@ __all__ = [
     "AddressInfo",
     "Race",
     "Resolver",
+    "SocketOption",
     "alternate",
     "as_infos",
     "connect_tcp",
     "connect_unix",
     "literal",
+    "socket_options",
     "system_resolver",
     "unix_address",
 ]
 
 # One entry of what `socket.getaddrinfo` returns: family, kind, protocol, name, socket address.
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+# Level, name and value.
+SocketOption = tuple[int, int, int]
 # Called with host and port; returns addresses in figures with their ports, or what `getaddrinfo`
 # of the loop returns. Raises OSError when it has no answer.
 Resolver = Callable[[str, int], Awaitable[Sequence[tuple[str, int] | AddressInfo]]]
@@ -56,6 +60,9 @@ ATTEMPT_DELAY = 0.25
 _PROBES = 3
 # The kernel's upper bound for the seconds of TCP keep-alive (MAX_TCP_KEEPIDLE of Linux).
 _MAX_PROBE_SECONDS = 32_767
+
+# What connect(2) says while it is at work.
+_UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 # The first and the longest pause between two tries at a Unix listener with a full queue, seconds.
 _FIRST_PAUSE = 0.005
@@ -82,6 +89,12 @@ async def system_resolver(host: str, port: int) -> Sequence[AddressInfo]:
 
 def literal(host: str, port: int) -> Sequence[AddressInfo]:
     """Read an address in figures, which needs neither a thread nor the network; else nothing."""
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, UnicodeError):
+        pass
+    else:
+        return ((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)),)
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
@@ -153,6 +166,8 @@ class Race:
 
     async def run(self) -> tuple[socket.socket, Address] | None:
         """Return the winner's socket and address, or None when every attempt failed."""
+        if len(self._waiting) == 1:
+            return await self._only_attempt(self._waiting.popleft())
         winner = None
         try:
             while winner is None and (self._waiting or self._running):
@@ -161,6 +176,14 @@ class Race:
         finally:
             self._cancel_losers()
         return winner
+
+    async def _only_attempt(self, address: Address) -> tuple[socket.socket, Address] | None:
+        """Try the only address, which needs no task of its own."""
+        try:
+            return await self._connect(address), address
+        except OSError as exc:
+            self.failures.append((address, exc))
+            return None
 
     def _start_next(self) -> None:
         if self._waiting:
@@ -194,12 +217,12 @@ def _close_loser(attempt: asyncio.Future[socket.socket]) -> None:
         attempt.result().close()
 
 
-async def connect_tcp(address: Address, config: Http2Config) -> socket.socket:
+async def connect_tcp(address: Address, options: Iterable[SocketOption]) -> socket.socket:
     """Make one attempt at one address.
 
     Args:
         address: Where to.
-        config: Its keep-alive times become those of TCP keep-alive.
+        options: Those of the socket.
 
     Raises:
         OSError: Whatever the system says.
@@ -207,7 +230,9 @@ async def connect_tcp(address: Address, config: Http2Config) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        _set_options(sock, config)
+        for option in options:
+            with suppress(OSError):  # a kernel that lacks it is no reason not to connect
+                sock.setsockopt(*option)
         await _await_connected(sock, address.sockaddr)
         _check_not_itself(sock)
     except BaseException:
@@ -254,7 +279,10 @@ async def _await_connected(sock: socket.socket, sockaddr: tuple[Any, ...]) -> No
         await loop.sock_connect(sock, sockaddr)
         return
     code = sock.connect_ex(sockaddr)
-    if code in (errno.EINPROGRESS, errno.EINTR):
+    if code == errno.EINPROGRESS:
+        # Asked again: to a peer on the same machine it is connected by now.
+        code = sock.connect_ex(sockaddr)
+    if code in _UNDER_WAY:
         writable = asyncio.Event()
         loop.add_writer(sock, writable.set)
         try:
@@ -262,7 +290,8 @@ async def _await_connected(sock: socket.socket, sockaddr: tuple[Any, ...]) -> No
         finally:
             loop.remove_writer(sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    _raise_for(code)
+    if code != errno.EISCONN:
+        _raise_for(code)
 
 
 def _raise_for(code: int) -> None:
@@ -280,13 +309,17 @@ def _check_not_itself(sock: socket.socket) -> None:
         _raise_for(errno.ECONNREFUSED)
 
 
-def _set_options(sock: socket.socket, config: Http2Config) -> None:
-    """Send small frames at once, and let the kernel look after a silent peer."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _keep_alive_options(config):
-        with suppress(OSError):  # a kernel that lacks it is no reason not to connect
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+def socket_options(config: Http2Config) -> tuple[SocketOption, ...]:
+    """Send small frames at once, and let the kernel look after a silent peer.
+
+    Args:
+        config: Its keep-alive times become those of TCP keep-alive.
+    """
+    return (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        *((socket.IPPROTO_TCP, option, value) for option, value in _keep_alive_options(config)),
+    )
 
 
 def _keep_alive_options(config: Http2Config) -> Iterator[tuple[int, int]]:

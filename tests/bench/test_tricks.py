@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 
 from bench import tricks
-from bench.scenes import DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED, Scene
+from bench.scenes import (
+    CONNECTION,
+    DOWNLOAD,
+    LONE_TOKEN,
+    REQUEST,
+    TOKEN_READ,
+    UPLOADED,
+    Scene,
+)
 from bench.tricks import LEAST_ROUNDS, TRICKS, Gain, Trick, count_calls, measure, rewritten, row
 from dynamo_h2.http2 import fast, stream
 
-SCENES = [REQUEST, TOKEN_READ, LONE_TOKEN, DOWNLOAD, UPLOADED]
+SCENES = [REQUEST, CONNECTION, TOKEN_READ, LONE_TOKEN, DOWNLOAD, UPLOADED]
 PACKAGE = Path(fast.__file__).parents[1]
 
 # The tricks are those of the fast engine.

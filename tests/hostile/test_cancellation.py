@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dynamo_h2 import HttpRequestClient, RemoteProtocolError, Response
-from tests.behaviours import standstill, turns
+from tests.behaviours import standstill, turns, until
 from tests.hostile.stage import (
     GOOD,
     VICTIM,
@@ -169,7 +169,7 @@ async def test_a_cancelled_upload_gives_its_place_and_its_body_back(stage: Stage
 
     async def call(client: HttpRequestClient, url: str) -> Response:
         beside = asyncio.create_task(get(client, url))
-        await turns(3)
+        await until(lambda: client.stats().streams_in_flight == 2)
         task = asyncio.create_task(client.request("POST", url, body=endless()))
         await cancel.wait()
         task.cancel()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 
 import pytest
+from h2.connection import H2Connection
 from h2.exceptions import DenialOfServiceError, ProtocolError
+from h2.settings import SettingCodes, Settings
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine, NotHttp2
@@ -62,6 +64,27 @@ from tests.http2.frame_factory import (
 pytestmark = pytest.mark.usefixtures("each_engine")
 
 LARGEST = 2**31 - 1
+
+
+def test_an_engine_is_made_of_what_h2_makes_and_begins_with_the_same_settings() -> None:
+    config = Http2Config()
+    stock, engine = H2Connection(), Rig(pairs=None).engine
+    ours = vars(engine)
+    assert vars(stock).keys() - ours.keys() == set()
+    for name, value in vars(stock).items():
+        assert isinstance(ours[name], type(value)) or name == "_closed_streams", name
+    assert dict(engine.remote_settings) == dict(stock.remote_settings)
+    sizes = {
+        SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
+        SettingCodes.ENABLE_PUSH: 0,
+        SettingCodes.INITIAL_WINDOW_SIZE: config.stream_window,
+        SettingCodes.MAX_FRAME_SIZE: config.max_frame_size,
+        SettingCodes.MAX_CONCURRENT_STREAMS: config.max_concurrent_streams,
+        SettingCodes.MAX_HEADER_LIST_SIZE: config.max_header_list_size,
+    }
+    assert dict(engine.local_settings) == dict(Settings(initial_values=sizes))
+    assert engine.outbound_flow_control_window == stock.outbound_flow_control_window
+
 
 # Each is fed to an engine with stream 1 open, after the exchange of SETTINGS.
 CONNECTION_ERRORS: dict[str, tuple[int, bytes]] = {

@@ -18,7 +18,10 @@ from tests.http2.frame_factory import (
     GET,
     HEADER_TABLE_SIZE,
     HEADERS,
+    INITIAL_WINDOW,
+    MAX_FRAME,
     MAX_LIST,
+    MAX_STREAMS,
     OK,
     PROTOCOL_ERROR,
     Recorder,
@@ -79,6 +82,18 @@ def test_a_request_and_a_response_that_are_plain_take_no_detour(detours: list[st
     assert detours == []
 
 
+def test_the_beginning_of_a_connection_takes_no_detour(detours: list[str]) -> None:
+    recorder = Recorder()
+    engine = FastEngine(Http2Config(), recorder)
+    engine.initiate()
+    assert engine.send_request(request("POST"), (), b"body") == 1
+    limits = ((MAX_STREAMS, 7), (INITIAL_WINDOW, 70_000), (MAX_FRAME, 20_000), (MAX_LIST, 9))
+    engine.receive(settings(*limits) + settings_ack() + headers(1, OK, end_stream=True))
+    assert detours == []
+    assert [call[0] for call in recorder.calls] == ["settings", "settings_ack", "head"]
+    assert dict(engine.remote_settings) == {1: 4096, 2: 0, 3: 7, 4: 70_000, 5: 20_000, 6: 9, 8: 0}
+
+
 def test_a_small_request_is_one_buffer() -> None:
     rig = Rig(streams=1)
     rig.engine.send_request(request("POST"), ((b"content-length", b"4"),), b"body")
@@ -117,7 +132,7 @@ def test_a_large_payload_is_a_view_of_the_read_and_a_small_one_is_not() -> None:
 def test_heads_that_are_kept_encoded_are_bounded() -> None:
     rig = Rig(streams=1)
     assert isinstance(rig.engine, FastEngine)
-    for number in range(MAX_BLOCKS + 10):
+    for number in range(MAX_BLOCKS + 9):
         head = build_head("GET", "http", "worker", f"/{number}", ())
         rig.engine.reset(rig.engine.open_stream(head, (), end_stream=True), CANCEL)
     assert len(rig.engine._blocks) == 10

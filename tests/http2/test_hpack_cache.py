@@ -14,6 +14,7 @@ from dynamo_h2.http2.hpack_cache import (
     KnownHead,
     RequestEncoder,
     StatelessEncoder,
+    known_head,
 )
 
 # Encoding
@@ -288,8 +289,9 @@ def test_names_that_are_kept_are_bounded() -> None:
 def learnt(block: bytes, cache: HeadCache, ours: BlockDecoder) -> KnownHead | None:
     """What ``cache`` knows of a block after it was decoded."""
     cache.get(block, ours.generation)
-    ours.decode_block(block)
-    cache.learn(block, ours)
+    head = known_head(ours.decode_block(block))
+    if head is not None:
+        cache.put(block, head, ours.generation)
     return cache.get(block, ours.generation)
 
 

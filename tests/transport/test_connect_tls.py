@@ -182,7 +182,7 @@ async def test_a_peer_that_speaks_before_the_handshake_is_refused(dialer: Dialer
     assert not dial_may_be_retried(error)
 
 
-def test_a_connection_that_ended_under_the_handshake_gives_its_reason() -> None:
+async def test_a_connection_that_ended_under_the_handshake_gives_its_reason() -> None:
     gate = _Gate()
     with pytest.raises(ConnectionResetError, match="the peer closed the connection"):
         gate.require_open(None)  # what start_tls of asyncio may return

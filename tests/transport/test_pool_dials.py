@@ -228,9 +228,8 @@ class Leaving(Dialer):
         assert isinstance(protocol, ClientProtocol)
         if self.left:
             type(self).left -= 1
-            loop = asyncio.get_running_loop()
-            # The next turn ends the dial and gives the slot, the one after that uses it.
-            loop.call_soon(loop.call_soon, type(self).leave, protocol)
+            # The slot is given in this turn, and used in the next one, after this.
+            asyncio.get_running_loop().call_soon(type(self).leave, protocol)
         return protocol
 
 

@@ -40,9 +40,18 @@ QUANTUM = Http2Config().send_quantum
 
 async def test_the_first_flight_is_one_write() -> None:
     async with wired() as (_, wire):
+        await turns(2)
         assert len(wire.writes) == 1
         assert wire.writes[0].startswith(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert wire.kinds() == [SETTINGS, WINDOW_UPDATE]
+
+
+async def test_the_first_request_leaves_in_one_write_with_the_preface() -> None:
+    async with wired() as (rig, wire):
+        rig.open("POST", b"payload")
+        await turns(2)
+        assert len(wire.writes) == 1
+        assert wire.kinds() == [SETTINGS, WINDOW_UPDATE, HEADERS, DATA]
 
 
 async def test_a_request_on_an_idle_connection_is_written_before_the_call_returns() -> None:

@@ -21,6 +21,7 @@ from dynamo_h2.transport.sockets import (
     connect_tcp,
     connect_unix,
     literal,
+    socket_options,
 )
 from tests.transport.listening import (
     Listener,
@@ -44,7 +45,7 @@ def v6(port: int, scope: int = 0) -> Address:
 
 
 def attempt(address: Address) -> Awaitable[socket.socket]:
-    return connect_tcp(address, Http2Config())
+    return connect_tcp(address, socket_options(Http2Config()))
 
 
 async def win(race: Race) -> Address:
@@ -110,6 +111,7 @@ async def test_the_first_address_wins_when_it_answers() -> None:
     async with listening(Listener()) as one, listening(Listener(), host="::1") as other:
         race = Race([v6(other.port), v4(one.port)], attempt, FOREVER)
         assert await win(race) == v6(other.port)
+        await other.arrival.wait()
         assert not one.accepted
 
 
@@ -118,6 +120,7 @@ async def test_the_next_address_is_tried_as_soon_as_one_fails() -> None:
         with refusing_port("::1") as closed:
             race = Race([v6(closed), v4(listener.port)], attempt, FOREVER)
             assert await win(race) == v4(listener.port)
+            await listener.arrival.wait()
             assert [address for address, _ in race.failures] == [v6(closed)]
 
 
@@ -126,6 +129,7 @@ async def test_an_address_that_does_not_answer_holds_up_nobody() -> None:
         with silent_port() as silent:
             race = Race([v4(silent), v6(listener.port)], attempt)
             assert await win(race) == v6(listener.port)
+            await listener.arrival.wait()
             assert not race.failures
 
 
@@ -257,7 +261,7 @@ def test_a_cancelled_race_leaves_no_socket_and_no_task(
 async def test_small_frames_leave_at_once_and_the_kernel_probes_a_silent_peer() -> None:
     config = Http2Config(keep_alive_interval=20.5, keep_alive_timeout=6)
     async with listening(Listener()) as listener:
-        with await connect_tcp(v4(listener.port), config) as sock:
+        with await connect_tcp(v4(listener.port), socket_options(config)) as sock:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             if hasattr(socket, "TCP_KEEPIDLE"):
@@ -272,7 +276,7 @@ async def test_keep_alive_times_are_brought_into_the_range_of_the_kernel(
 ) -> None:
     config = Http2Config(keep_alive_interval=seconds, keep_alive_timeout=0.001)
     async with listening(Listener()) as listener:
-        with await connect_tcp(v4(listener.port), config) as sock:
+        with await connect_tcp(v4(listener.port), socket_options(config)) as sock:
             if hasattr(socket, "TCP_KEEPIDLE"):
                 assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == kernel
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 1
@@ -283,7 +287,7 @@ async def test_without_pings_the_kernels_own_keep_alive_times_stay() -> None:
         usual = fresh.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
     async with listening(Listener()) as listener:
         config = Http2Config(keep_alive_interval=None)
-        with await connect_tcp(v4(listener.port), config) as sock:
+        with await connect_tcp(v4(listener.port), socket_options(config)) as sock:
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == usual
 
@@ -299,10 +303,10 @@ async def test_the_kernel_ends_what_takes_longer_than_keep_alive_where_no_caller
         keep_alive_interval=20.5, keep_alive_timeout=6, write_timeout=write_timeout
     )
     async with listening(Listener()) as listener:
-        with await connect_tcp(v4(listener.port), config) as sock:
+        with await connect_tcp(v4(listener.port), socket_options(config)) as sock:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == kernel
         without = config.replace(keep_alive_interval=None)
-        with await connect_tcp(v4(listener.port), without) as sock:
+        with await connect_tcp(v4(listener.port), socket_options(without)) as sock:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
@@ -310,7 +314,7 @@ async def test_the_kernel_ends_what_takes_longer_than_keep_alive_where_no_caller
 async def test_the_scope_of_an_ipv6_address_is_kept(scoped: bool) -> None:
     scope = socket.if_nameindex()[0][0] if scoped else 0
     with pytest.raises(OSError, match=r"\w") as caught:
-        await connect_tcp(Address(socket.AF_INET6, ("fe80::1", 80, 0, scope)), Http2Config())
+        await connect_tcp(Address(socket.AF_INET6, ("fe80::1", 80, 0, scope)), ())
     # The kernel refuses a link-local address as invalid when it does not know the link; with one,
     # the loopback, it looks for a route.
     assert (caught.value.errno == errno.EINVAL) is not scoped
@@ -319,7 +323,7 @@ async def test_the_scope_of_an_ipv6_address_is_kept(scoped: bool) -> None:
 async def test_an_attempt_can_be_cancelled_at_every_turn_of_the_loop() -> None:
     with silent_port() as port:
         for count in range(5):
-            task = asyncio.create_task(connect_tcp(v4(port), Http2Config()))
+            task = asyncio.create_task(connect_tcp(v4(port), ()))
             await turns(count)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
