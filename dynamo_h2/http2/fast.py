@@ -468,11 +468,10 @@ class FastEngine(Engine):
         if not least <= value <= most:
             super()._apply_setting(code, value)
             return
-        settings = self.remote_settings
-        previous = settings.get(setting)
-        settings._settings[setting] = deque((value,))
-        if setting is SettingCodes.INITIAL_WINDOW_SIZE:
-            self._flow_control_change_from_settings(previous, value)
+        settings = self.remote_settings._settings
+        previous, settings[setting] = settings.get(setting), deque((value,))
+        if setting is SettingCodes.INITIAL_WINDOW_SIZE and previous is not None:
+            self._flow_control_change_from_settings(previous[0], value)
         elif setting is SettingCodes.MAX_FRAME_SIZE:
             self.max_outbound_frame_size = value
             for stream in self._live.values():
@@ -524,9 +523,10 @@ class FastEngine(Engine):
         # Saves 5 calls and 0.80 of 20.6 µs per request; A/A ±0.73, and ±0.38 when measured again.
         self._stream_limit = self.peer_stream_limit
         # Saves 6 calls and 1.3 of 21.0 µs per request; A/A ±0.64.
+        window = SettingCodes.INITIAL_WINDOW_SIZE
         self._windows = (
-            self.local_settings.initial_window_size,
-            self.remote_settings.initial_window_size,
+            self.local_settings._settings[window][0],
+            self.remote_settings._settings[window][0],
         )
 
     # Streams

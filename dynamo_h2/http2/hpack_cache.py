@@ -316,8 +316,11 @@ def _read_integer(block: bytes, at: int, prefix_bits: int) -> tuple[int, int]:
 
 def _integer(number: int, prefix_bits: int, first: int) -> bytes:
     """Write an integer (RFC 7541 §5.1) behind the bits of ``first``."""
-    if number < (1 << prefix_bits) - 1:
+    most = (1 << prefix_bits) - 1
+    if number < most:
         return bytes((first | number,))
+    if number < most + 0x80:
+        return bytes((first | most, number - most))
     encoded = encode_integer(number, prefix_bits)
     encoded[0] |= first
     return bytes(encoded)
@@ -325,6 +328,8 @@ def _integer(number: int, prefix_bits: int, first: int) -> bytes:
 
 def _string(text: bytes, huffman: bool) -> bytes:
     """Write a string literal (RFC 7541 §5.2)."""
+    if not huffman and len(text) < _ONE_BYTE_LENGTH:
+        return _LENGTHS[len(text)] + text
     if huffman:
         text = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(text)
     return _integer(len(text), 7, 0x80 if huffman else 0) + text

@@ -88,6 +88,15 @@ class _SettingsInForce(Settings):
         self._client = client
         self._settings = {code: deque((value,)) for code, value in values.items()}
 
+    def current(self, code: SettingCodes) -> int | None:
+        """What is in force of one of them, None where it was never said; h2 takes four calls."""
+        values = self._settings.get(code)
+        return values[0] if values else None
+
+    def in_force(self) -> dict[SettingCodes | int, int]:
+        """All of them, without those that are not acknowledged yet."""
+        return {code: values[0] for code, values in self._settings.items()}
+
 
 class Outbound(H2Connection):
     """The client side of one HTTP/2 connection, as far as it sends.
@@ -112,7 +121,7 @@ class Outbound(H2Connection):
         self.streams = {}
         self.highest_inbound_stream_id = 0
         self.highest_outbound_stream_id = 0
-        self.local_settings = _SettingsInForce(
+        self.local_settings: _SettingsInForce = _SettingsInForce(
             {
                 SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
                 SettingCodes.ENABLE_PUSH: 0,
@@ -124,7 +133,7 @@ class Outbound(H2Connection):
             },
             client=True,
         )
-        self.remote_settings = _SettingsInForce(_INITIAL_SETTINGS, client=False)
+        self.remote_settings: _SettingsInForce = _SettingsInForce(_INITIAL_SETTINGS, client=False)
         self.outbound_flow_control_window = INITIAL_CONNECTION_WINDOW
         self.max_outbound_frame_size = _INITIAL_SETTINGS[SettingCodes.MAX_FRAME_SIZE]
         self.max_inbound_frame_size = config.max_frame_size
@@ -175,7 +184,8 @@ class Outbound(H2Connection):
         """How many streams the peer allows at once (RFC 9113 §5.1.2)."""
         if not self.settings_received:
             return INITIAL_STREAM_LIMIT
-        return min(self.remote_settings.max_concurrent_streams, UNLIMITED)
+        limit = self.remote_settings.current(SettingCodes.MAX_CONCURRENT_STREAMS)
+        return UNLIMITED if limit is None else min(limit, UNLIMITED)
 
     @property
     def peer_max_header_list_size(self) -> int | None:
@@ -199,7 +209,7 @@ class Outbound(H2Connection):
     def initiate(self) -> None:
         """Queue the first flight: preface, SETTINGS, and the connection's WINDOW_UPDATE."""
         self._settings_in_flight = True
-        settings = dict(self.local_settings)
+        settings = self.local_settings.in_force()
         # Not a setting of RFC 9113, and not meant for a server.
         settings.pop(SettingCodes.ENABLE_CONNECT_PROTOCOL, None)
         settings[NO_RFC7540_PRIORITIES] = 1

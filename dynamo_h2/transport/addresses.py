@@ -85,6 +85,8 @@ class Addresses:
             unused_only: Leave those out that have a connection, and the other family.
         """
         known = self._known
+        if len(known) == 1 and not unused_only:
+            return [each for each, standing in known.items() if standing.not_before <= now]
         pool = self._endpoints() if unused_only else known
         usable = [each for each in pool if known[each].not_before <= now]
         if unused_only:

@@ -23,9 +23,11 @@ from dynamo_h2.transport.sockets import (
     Race,
     alternate,
     as_infos,
+    check_not_itself,
     connect_tcp,
     connect_unix,
     literal,
+    set_options,
     socket_options,
     system_resolver,
     unix_address,
@@ -133,22 +135,18 @@ class Dialer:
         tls_name = self._tls_name(origin, server_hostname)
         if addresses is None:
             addresses = await self.resolve(origin)
-        sock, peer = await self._open(origin, addresses, report or DialReport())
-        gate = _Gate()
-        raw: asyncio.Transport | None = None
-        step = ""
+        report, gate = report or DialReport(), _Gate()
+        raw = await self._open(origin, addresses, report, gate)
+        step = "TLS handshake failed: " if tls_name else ""
         try:
-            transport = raw = await _adopt(sock, gate)
-            step = "TLS handshake failed: " if tls_name else ""
-            gate.require_open(raw)
+            transport = gate.require_open(raw)
             if tls_name is not None:
                 transport = await self._start_tls(raw, gate, tls_name)
             return gate.hand_over(transport, factory)
         except BaseException as exc:
-            if raw is not None:
-                # Of the raw transport: closing the TLS one would wait for the peer.
-                raw.abort()
-            _blame(exc, origin, peer, step)
+            # Of the raw transport: closing the TLS one would wait for the peer.
+            raw.abort()
+            _blame(exc, origin, report.winner, step)
             raise
 
     async def resolve(self, origin: Origin) -> list[Address]:
@@ -171,9 +169,48 @@ class Dialer:
         return addresses
 
     async def _open(
+        self, origin: Origin, addresses: Sequence[Address], report: DialReport, gate: _Gate
+    ) -> asyncio.Transport:
+        """Open a transport to one of the addresses."""
+        if origin.socket_path is None and len(addresses) == 1:
+            (address,) = addresses
+            if address.family == socket.AF_INET:
+                return await self._open_alone(origin, address, report, gate)
+        sock = await self._connect(origin, addresses, report)
+        try:
+            return await _adopt(sock, gate)
+        except OSError as exc:
+            _blame(exc, origin, report.winner, "")
+            raise
+
+    async def _open_alone(
+        self, origin: Origin, address: Address, report: DialReport, gate: _Gate
+    ) -> asyncio.Transport:
+        """Open a transport to the only address, which the loops do with less ado than a race.
+
+        With less care, too: they lose the scope of an IPv6 address.
+        """
+        report.tried.append(address)
+        transport: asyncio.Transport | None = None
+        try:
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda: gate, *address.sockaddr
+            )
+            sock = transport.get_extra_info("socket")
+            check_not_itself(sock)
+            set_options(sock, self._options)
+        except OSError as exc:
+            if transport is not None:
+                transport.abort()
+            report.failed = [address]
+            raise _error(origin, _summary([(address, exc)])) from exc
+        report.winner = address
+        return transport
+
+    async def _connect(
         self, origin: Origin, addresses: Sequence[Address], report: DialReport
-    ) -> tuple[socket.socket, str]:
-        """Connect a socket; tell also to which address, empty when the origin says it."""
+    ) -> socket.socket:
+        """Connect a socket."""
         if origin.socket_path is not None:
             report.tried.append(unix_address(origin.socket_path))
             try:
@@ -181,7 +218,7 @@ class Dialer:
             except OSError as exc:
                 raise _error(origin, _reason(exc)) from exc
             report.winner = report.tried[0]
-            return sock, ""
+            return sock
 
         def connect(address: Address) -> Awaitable[socket.socket]:
             report.tried.append(address)
@@ -192,8 +229,8 @@ class Dialer:
         report.failed = [address for address, _ in race.failures]
         if winner is None:
             raise _error(origin, _summary(race.failures)) from race.failures[0][1]
-        report.winner = winner[1]
-        return winner[0], str(winner[1])
+        sock, report.winner = winner
+        return sock
 
     def _tls_name(self, origin: Origin, override: str | None) -> str | None:
         """Find the name to verify; None for http.
@@ -267,16 +304,16 @@ def _error(origin: Origin, reason: str) -> ConnectError:
     return ConnectError(message, origin=str(origin), processed=False)
 
 
-def _blame(exc: BaseException, origin: Origin, peer: str, step: str) -> None:
+def _blame(exc: BaseException, origin: Origin, peer: Address | None, step: str) -> None:
     """Turn what the system and TLS raise into a `ConnectError` that says where it happened.
 
     Args:
         exc: What was raised; all else is left as it is.
         origin: Where the dial goes to.
-        peer: The address in use; empty when the origin says it.
+        peer: The address in use.
         step: What was being done, put before the reason.
     """
-    whom = f" (peer {peer})" if peer else ""
+    whom = "" if peer is None or origin.socket_path is not None else f" (peer {peer})"
     if isinstance(exc, _WrongProtocolError):
         raise _error(origin, f"{step}{exc}{whom}") from None
     if isinstance(exc, OSError):

@@ -298,6 +298,9 @@ class HostPool:
         """Hand free slots to those who wait, first come first served."""
         if not self._waiters:
             return
+        if not self.connections:
+            self._grow()
+            return
         refusing: set[ClientProtocol] = set()
         while (waiter := self._line.first(refusing)) is not None:
             protocol = self._choose(waiter.avoid)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import math
 import os
 import socket
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,9 +36,11 @@ __all__ = [
     "SocketOption",
     "alternate",
     "as_infos",
+    "check_not_itself",
     "connect_tcp",
     "connect_unix",
     "literal",
+    "set_options",
     "socket_options",
     "system_resolver",
     "unix_address",
@@ -61,12 +63,17 @@ _PROBES = 3
 # The kernel's upper bound for the seconds of TCP keep-alive (MAX_TCP_KEEPIDLE of Linux).
 _MAX_PROBE_SECONDS = 32_767
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
 # What connect(2) says while it is at work.
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 # The first and the longest pause between two tries at a Unix listener with a full queue, seconds.
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.1
+
+
+_logger = logging.getLogger("dynamo_h2")
 
 
 class Address(NamedTuple):
@@ -127,10 +134,15 @@ def as_infos(answer: Iterable[tuple[str, int] | AddressInfo]) -> Iterator[Addres
 
 def alternate(infos: Iterable[AddressInfo]) -> list[Address]:
     """Put addresses in the order of trying: without repeats, the families taking turns."""
+    infos = tuple(infos)
+    if len(infos) == 1:
+        ((family, kind, _, _, sockaddr),) = infos
+        good = kind == socket.SOCK_STREAM and family in _FAMILIES
+        return [Address(family, sockaddr)] if good else []
     addresses = dict.fromkeys(
         Address(family, sockaddr)
         for family, kind, _, _, sockaddr in infos
-        if kind == socket.SOCK_STREAM and family in (socket.AF_INET, socket.AF_INET6)
+        if kind == socket.SOCK_STREAM and family in _FAMILIES
     )
     first = next(iter(addresses), None)
     same = [each for each in addresses if first and each.family == first.family]
@@ -230,15 +242,22 @@ async def connect_tcp(address: Address, options: Iterable[SocketOption]) -> sock
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        for option in options:
-            with suppress(OSError):  # a kernel that lacks it is no reason not to connect
-                sock.setsockopt(*option)
+        set_options(sock, options)
         await _await_connected(sock, address.sockaddr)
-        _check_not_itself(sock)
+        check_not_itself(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def set_options(sock: socket.socket, options: Iterable[SocketOption]) -> None:
+    """Set options of a socket; that a kernel lacks one is no reason not to connect."""
+    for option in options:
+        try:
+            sock.setsockopt(*option)
+        except OSError as error:
+            _logger.debug("option %r of a socket is not to be had: %s", option, error)
 
 
 async def connect_unix(path: str) -> socket.socket:
@@ -299,7 +318,7 @@ def _raise_for(code: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _check_not_itself(sock: socket.socket) -> None:
+def check_not_itself(sock: socket.socket) -> None:
     """Refuse a socket that met its own SYN (RFC 9293 §3.5, simultaneous open).
 
     It happens when nobody listens on a local port of the ephemeral range and the kernel picks the

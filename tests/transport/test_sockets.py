@@ -16,8 +16,8 @@ from dynamo_h2.config import Http2Config
 from dynamo_h2.transport.sockets import (
     Address,
     Race,
-    _check_not_itself,
     alternate,
+    check_not_itself,
     connect_tcp,
     connect_unix,
     literal,
@@ -335,7 +335,7 @@ def test_a_socket_that_met_its_own_syn_is_refused() -> None:
         sock.bind(("127.0.0.1", 0))
         sock.connect(sock.getsockname())
         with pytest.raises(ConnectionRefusedError):
-            _check_not_itself(sock)
+            check_not_itself(sock)
 
 
 async def test_a_full_queue_of_a_unix_listener_is_waited_for(tmp_path: Path) -> None:
