@@ -2,7 +2,8 @@
 
 The road of a dial:
 
-1. The host is resolved and its addresses race (`dynamo_h2.transport.sockets`).
+1. The host is resolved and its addresses race (`dynamo_h2.transport.sockets`). A lone IPv4 address
+   is left to the loop, which goes with the next step at once.
 2. The loop takes over the winner's socket. A `_Gate` stands where the caller's protocol will be.
 3. For https comes TLS; a peer that picks anything but ``h2`` by ALPN is refused.
 4. The caller's protocol is made and takes the gate's place. Nothing is awaited after that, so a
