@@ -263,8 +263,8 @@ class Connection(Events):
         self.timer_at = self.next_timer()
 
     def _plan_look(self, now: float) -> None:
-        """See to it that deadlines are looked at in time."""
-        if now >= self._look_at:
+        """See to it that deadlines are looked at in time; a look that is due stays due."""
+        if self._look_at == -inf:
             self._look_at = now + LOOK_EVERY
         self.timer_at = min(self.timer_at, self._look_at)
 

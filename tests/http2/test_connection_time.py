@@ -122,6 +122,17 @@ def test_a_far_deadline_is_watched_only_when_it_comes_near() -> None:
     assert type(failure(far)) is RequestTimeout
 
 
+def test_requests_that_come_before_a_late_timer_do_not_put_deadlines_off() -> None:
+    link = Link(QUIET)
+    stream = link.open(deadline=link.now + 2.5 * LOOK_EVERY)
+    for _ in range(4):
+        # A busy loop: a task opens a request when the timer is due already, and has no turn yet.
+        link.now = link.connection.timer_at + 0.01
+        link.open(deadline=link.now + 5 * LOOK_EVERY)
+        link.connection.handle_timer(link.now)
+    assert type(failure(stream)) is RequestTimeout
+
+
 def test_nobody_looks_at_deadlines_that_are_over() -> None:
     link = Link(QUIET)
     first, _endless = link.open(deadline=link.now + 50), link.open()
