@@ -103,11 +103,12 @@ class Routes:
 
     def _forget(self) -> None:
         """Drop the routes to hosts that are forgotten, and all where that is not enough."""
-        routes = self._routes
-        self.plain.clear()
+        routes, plain = self._routes, self.plain
         self._routes = {key: route for key, route in routes.items() if not route.host.forgotten}
+        self.plain = {url: route for url, route in plain.items() if not route.host.forgotten}
         if len(self._routes) >= REMEMBERED:
             self._routes.clear()
+            self.plain.clear()
         self._look_at = max(LOOK_AT, min(2 * len(self._routes), REMEMBERED))
 
     def _head(
