@@ -296,7 +296,7 @@ class Credit:
             if bdp.tick(now):
                 self._follow()
         if self.pressed:
-            self._relax()
+            self._relax(now)
         if self._rationed:
             self._feed_all()
         self._set_timer(now)
@@ -397,7 +397,7 @@ class Credit:
     def opening(self, now: float) -> None:
         """Find room for a new stream's window; to be called before it is opened, if watched."""
         if self.pressed:
-            self._relax()
+            self._relax(now)
         else:
             self.watched = False
             window = self._window
@@ -419,7 +419,7 @@ class Credit:
         """Keep nothing of a stream that is over; to be called under pressure."""
         self._memory.collected(stream)
 
-    def _relax(self) -> None:
+    def _relax(self, now: float) -> None:
         """End the pressure, if there is room for the whole window."""
         window = self._window
         if self.behind or not self._memory.calm(self, window.max_window_size + self.held):
@@ -431,7 +431,7 @@ class Credit:
             self._bdp.pressed = False
         self.announce()
         if window.owed * GRANT_FRACTION >= window.max_window_size:
-            self.returned(self._keep_alive.last_received)
+            self.returned(now)
         self._on_change()
 
     def _feed_all(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamo_h2.config import Http2Config
+from dynamo_h2.http2.credit import RETRY
 from tests.http2 import frame_factory as ff
 from tests.http2.connection_rig import PLENTY, Link
 from tests.http2.credit_rig import KIB, RTT, Peer
@@ -114,6 +115,26 @@ def test_the_ping_of_a_squeeze_goes_ahead_of_the_credit_and_of_all_that_it_bring
     for kinds in probes:
         assert (kinds[0], *set(kinds[1:])) == (ff.PING, ff.WINDOW_UPDATE)
     peer.check()
+
+
+def test_the_ping_of_a_squeeze_counts_from_its_own_moment_when_memory_is_there_again() -> None:
+    peer = Peer(ADAPTIVE, 2)
+    link = peer.link
+    credit = link.connection._credit
+    bdp = credit._bdp
+    assert bdp is not None
+    bdp._path.add_rate(link.now, 1e9)
+    bdp._begin_squeeze(link.now, 1e9)
+    credit.press()
+    for stream_id in peer.streams:
+        link.feed(ff.data(stream_id, bytes(WINDOW // 2)))
+    assert ff.PING not in [frame.kind for frame in link.sent()]
+    link.wait(RETRY)
+    assert not credit.pressed
+    (ping,) = [frame for frame in link.sent() if frame.kind == ff.PING]
+    link.now += RTT
+    link.feed(ff.ping(ping.payload, ack=True))
+    assert bdp.squeeze is None  # the round trip is the one that was known
 
 
 def test_small_responses_bring_no_ping_and_no_credit() -> None:
