@@ -143,4 +143,6 @@ def _fixed(origin: Origin) -> list[Address]:
     """The addresses of an origin that names no name, so that nobody has to be asked."""
     if origin.socket_path is not None:
         return [unix_address(origin.socket_path)]
+    if "%" in origin.host:
+        return []  # a zone names an interface, which may come back with another number
     return alternate(literal(origin.host, origin.port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,7 @@ from dynamo_h2 import ConnectError, HttpRequestClient
 from dynamo_h2.transport.sockets import AddressInfo
 from tests.behaviours import patient, serve
 from tests.peers.scripted import scripted_peer
-from tests.transport.listening import info
+from tests.transport.listening import info, refusing_port
 
 Answer = Sequence[tuple[str, int] | AddressInfo]
 
@@ -84,3 +85,23 @@ async def test_what_a_resolver_does_wrong_is_an_error_that_says_so(
         with pytest.raises(ConnectError, match=message) as raised:
             await client.send_request("http://worker.example/", b"")
         assert raised.value.processed is False
+
+
+async def test_the_number_of_a_zone_is_asked_for_at_each_dial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # An interface that goes and comes back has another number: another address to dial.
+    async with scripted_peer(serve) as peer:
+        with refusing_port() as refusing:
+            ports = [refusing]
+
+            def getaddrinfo(host: str, *_: object, **__: object) -> list[AddressInfo]:
+                assert host == "fe80::1%worker"
+                return [info("127.0.0.1", ports[-1])]
+
+            monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+            async with HttpRequestClient(patient(connect_retries=0)) as client:
+                with pytest.raises(ConnectError):
+                    await client.send_request("[fe80::1%worker]:81/", b"hello")
+                ports.append(peer.port)
+                assert await client.send_request("[fe80::1%worker]:81/", b"hello") == b"hello"
