@@ -74,7 +74,7 @@ class HostPool:
         self._choice = Choice()
         self.connections = self._choice.connections
         self.pins = Pins()
-        self._arrivals: list[asyncio.Future[TransportError | None]] = []
+        self._arrivals: set[asyncio.Future[TransportError | None]] = set()
         self._line = Line(resources.loop, self.name, self._why_waiting)
         self._waiters = self._line.waiters
         self._addresses = Addresses()
@@ -152,19 +152,17 @@ class HostPool:
             self.pins.put(key, protocol)
             self._choice.begin_turns(protocol)
 
-    async def warm_up(self) -> TransportError | None:
-        """Wait until a peer has sent its SETTINGS; what stands against it."""
-        if self._choice.any_ready:
-            return None
-        self.used_at = monotonic()
+    def warm_up(self) -> asyncio.Future[TransportError | None]:
+        """Connect ahead; done once a peer has sent its SETTINGS, with what stands against it."""
         arrival: asyncio.Future[TransportError | None] = self._resources.loop.create_future()
-        self._arrivals.append(arrival)
+        if self._choice.any_ready:
+            arrival.set_result(None)
+            return arrival
+        self.used_at = monotonic()
+        self._arrivals.add(arrival)
+        arrival.add_done_callback(self._arrivals.discard)
         self._grow()
-        try:
-            return await arrival
-        finally:
-            if arrival in self._arrivals:
-                self._arrivals.remove(arrival)
+        return arrival
 
     async def open(
         self, request: Request, times: Times, deadline: float, avoid: ClientProtocol | None = None
@@ -295,11 +293,11 @@ class HostPool:
         return self._dialling.under_way or self._may_grow() or self._choice.any_pending
 
     def _serve(self) -> None:
-        """Hand free slots to those who wait, first come first served."""
-        if not self._waiters:
-            return
+        """Hand free slots to those who wait, first come first served, or dial for them."""
         if not self.connections:
-            self._grow()
+            # Not for those who have been told to stop waiting, and did not get round to it yet.
+            if self._arrivals or self._line.first() is not None:
+                self._grow()
             return
         refusing: set[ClientProtocol] = set()
         while (waiter := self._line.first(refusing)) is not None:
@@ -372,7 +370,7 @@ class HostPool:
 
     def _arrived(self, error: TransportError | None) -> None:
         """Tell those who wait for a connection rather than for a slot."""
-        arrivals, self._arrivals = self._arrivals, []
+        arrivals, self._arrivals = self._arrivals, set()
         for arrival in arrivals:
             if not arrival.done():
                 arrival.set_result(error)
@@ -503,6 +501,4 @@ class HostPool:
             self._dial_failed(error)
         else:
             self._serve()
-            if self._arrivals:
-                self._grow()
         self._plan()

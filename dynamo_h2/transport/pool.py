@@ -82,8 +82,8 @@ class Pool:
 
     async def warm_up(self, keys: Iterable[HostKey]) -> int:
         """Connect to hosts ahead of their first requests; how many have a connection then."""
-        hosts = [self.host(key) for key in keys]
-        errors = await asyncio.gather(*(host.warm_up() for host in hosts))
+        # Begun here and now: a host with nothing under way would be forgotten for the next one.
+        errors = await asyncio.gather(*[self.host(key).warm_up() for key in keys])
         for error in errors:
             if error is not None:
                 _logger.warning("warm_up: %s", error)

@@ -9,6 +9,8 @@ import time
 import pytest
 
 from dynamo_h2 import ClientClosed, HttpRequestClient, InvalidRequest
+from dynamo_h2.transport import pool
+from dynamo_h2.transport.protocol import ClientProtocol
 from tests.behaviours import greeted, patient, serve, shake, turns, until
 from tests.behaviours_pool import answer, limited, start
 from tests.http2.frame_factory import GOAWAY, NO_ERROR
@@ -124,6 +126,25 @@ async def test_an_old_connection_that_is_idle_closes_by_itself() -> None:
         await client.request("GET", peer.url())
 
 
+async def test_nothing_is_dialled_for_who_stopped_waiting_as_the_connection_was_left() -> None:
+    async with limited(1, max_connections_per_host=1) as (peer, client):
+        connection = await greeted(peer)
+        holder = start(client, peer, "/holder")
+        request = await connection.recv_request()
+        waiter = start(client, peer, "/waiter")
+        await turns(2)
+        assert client._pool is not None
+        (host,) = client._pool._hosts.values()
+        (protocol,) = host.connections
+        assert len(host._waiters) == 1
+        waiter.cancel()
+        protocol.connection.drain(time.monotonic())
+        assert host.tasks == []
+        connection.respond(request.stream_id, b"held")
+        assert (await holder).body == b"held"
+        assert client.stats().connections_opened == 1
+
+
 # Ahead
 
 
@@ -189,6 +210,54 @@ async def test_closing_ends_a_warm_up() -> None:
         await turns(5)
         await client.close()
         assert await task == 0
+
+
+async def test_closing_in_the_same_turn_ends_a_warm_up() -> None:
+    async with scripted_peer(serve) as peer:
+        client = HttpRequestClient(patient())
+        task = asyncio.create_task(client.warm_up([peer.url()]))
+        closing = asyncio.create_task(client.close())
+        await closing
+        assert await task == 0
+
+
+async def test_a_connection_lost_as_its_dial_ends_is_made_again_for_a_warm_up() -> None:
+    loop = asyncio.get_running_loop()
+
+    async with scripted_peer(serve) as peer, HttpRequestClient(patient()) as client:
+        task = asyncio.create_task(client.warm_up([peer.url()]))
+        lost: list[ClientProtocol] = []
+
+        def watch() -> None:
+            # Loops that read their sockets between two turns say so at this very moment.
+            hosts = [] if client._pool is None else list(client._pool._hosts.values())
+            if not any(dial.done() for host in hosts for dial in host.tasks):
+                loop.call_soon(watch)
+                return
+            lost.extend(protocol for host in hosts for protocol in host.connections)
+            for protocol in lost:
+                protocol.connection.lost(ConnectionResetError(), time.monotonic())
+
+        watch()
+        assert await task == 1
+        assert len(lost) == 1
+        assert client.stats().connections_opened == 2
+
+
+async def test_warm_up_forgets_none_of_many_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(host: str, port: int) -> list[tuple[str, int]]:
+        return [("127.0.0.1", peer.port)]
+
+    monkeypatch.setattr(pool, "REMEMBERED", 2)
+    urls = [f"worker-{number}.example/" for number in range(8)]
+    async with (
+        scripted_peer(serve) as peer,
+        HttpRequestClient(patient(), resolver=resolve) as client,
+    ):
+        assert await client.warm_up(urls) == 8
+        for url in urls:
+            await client.request("GET", url)
+        assert client.stats().connections_opened == 8
 
 
 async def test_a_request_shares_the_dial_of_a_warm_up() -> None:
