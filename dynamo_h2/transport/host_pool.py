@@ -497,6 +497,8 @@ class HostPool:
         if protocol.connection.closed and not protocol.connection.ready:
             wanted = bool(self._waiters or self._arrivals)
             error = self._dialling.failed_early(protocol, address, wanted=wanted)
+            if not (wanted or protocol.reserved or protocol.connection.streams):
+                self._dialling.begin_anew()  # nobody goes on with its tries
         if error is not None:
             self._dial_failed(error)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Sequence
 
@@ -9,8 +10,8 @@ import pytest
 
 from dynamo_h2 import ConnectError, HttpRequestClient
 from dynamo_h2.transport.sockets import AddressInfo
-from tests.behaviours import patient, serve
-from tests.peers.scripted import scripted_peer
+from tests.behaviours import patient, serve, until
+from tests.peers.scripted import Connection, scripted_peer
 from tests.transport.listening import info, refusing_port
 
 Answer = Sequence[tuple[str, int] | AddressInfo]
@@ -105,3 +106,29 @@ async def test_the_number_of_a_zone_is_asked_for_at_each_dial(
                     await client.send_request("[fe80::1%worker]:81/", b"hello")
                 ports.append(peer.port)
                 assert await client.send_request("[fe80::1%worker]:81/", b"hello") == b"hello"
+
+
+async def test_what_nobody_waited_for_takes_no_try_from_the_next_dial() -> None:
+    gone = asyncio.Event()
+
+    async def leave(connection: Connection) -> None:
+        await connection.expect_preface()
+        await gone.wait()
+        connection.close()
+
+    async with scripted_peer(leave) as peer:
+        known = Known([("127.0.0.1", peer.port)])
+        config = patient(connect_retries=1)
+        async with HttpRequestClient(config, resolver=known) as client:
+            task = asyncio.create_task(client.request("POST", "worker.example/"))
+            await peer.connection(0)
+            task.cancel()
+            await asyncio.wait([task])
+            gone.set()
+            await until(lambda: client.stats().connections_closed)
+            with refusing_port() as refusing:
+                known.answer = [("127.0.0.1", refusing)]
+                known.asked.clear()
+                with pytest.raises(ConnectError):
+                    await client.request("POST", "worker.example/")
+            assert len(known.asked) == 2
