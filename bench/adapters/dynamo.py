@@ -16,6 +16,10 @@ class DynamoClient:
     def __init__(self, config: Http2Config) -> None:
         self._client = HttpRequestClient(config)
 
+    async def enter(self) -> None:
+        """Begins to use the client, as ``async with`` does."""
+        await self._client.__aenter__()
+
     async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
         """Returns the body of a 2xx response."""
         if method == "POST":
@@ -37,5 +41,7 @@ class DynamoClient:
 
 
 async def open_client(in_flight: int, **config: Any) -> DynamoClient:  # noqa: ANN401 - any field
-    """Makes the client, with the defaults but for what is named."""
-    return DynamoClient(Http2Config(**config))
+    """Makes the client and enters it, with the defaults but for what is named."""
+    client = DynamoClient(Http2Config(**config))
+    await client.enter()
+    return client
