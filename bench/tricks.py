@@ -33,7 +33,7 @@ from bench.environment import pick_cores
 from bench.scenes import CONNECTION, DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED
 from bench.servers import staying_on
 from dynamo_h2 import client, exchange, routes
-from dynamo_h2.http2 import connection, fast, hpack_cache, outbound, stream
+from dynamo_h2.http2 import connection, fast, fast_outbound, hpack_cache, outbound, stream
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
 
@@ -209,29 +209,35 @@ TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
         "a request's head is encoded once",
         REQUEST,
-        rewritten(fast, "FastEngine._block", ("self._blocks.get(head)", "None")),
+        rewritten(fast_outbound, "FastOutbound._block", ("self._blocks.get(head)", "None")),
     ),
     Trick(
         "how a literal begins is encoded once",
         REQUEST,
         rewritten(hpack_cache, "StatelessEncoder.encode", ("self._prefixes.get(name)", "None")),
     ),
-    Trick("head and body are one buffer", REQUEST, replaced(fast, "JOIN_LIMIT", -1)),
-    Trick("a stream is born in its state", REQUEST, replaced(fast, "begun_stream", _stream_by_h2)),
+    Trick("head and body are one buffer", REQUEST, replaced(fast_outbound, "JOIN_LIMIT", -1)),
+    Trick(
+        "a stream is born in its state",
+        REQUEST,
+        replaced(fast_outbound, "begun_stream", _stream_by_h2),
+    ),
     Trick("END_STREAM sets the state", REQUEST, replaced(fast.FastEngine, "_end", _end_by_h2)),
     Trick(
         "the peer's stream limit is kept",
         REQUEST,
-        rewritten(fast, "FastEngine._block", ("self._stream_limit", "self.peer_stream_limit")),
+        rewritten(
+            fast_outbound, "FastOutbound._block", ("self._stream_limit", "self.peer_stream_limit")
+        ),
     ),
     Trick(
         "the first windows of a stream are kept",
         REQUEST,
         together(
-            rewritten(fast, "FastEngine._begin", ("self._windows", _WINDOWS)),
+            rewritten(fast_outbound, "FastOutbound._begin", ("self._windows", _WINDOWS)),
             rewritten(
-                fast,
-                "FastEngine.send_request",
+                fast_outbound,
+                "FastOutbound.send_request",
                 ("self._windows[1]", "self.remote_settings.initial_window_size"),
             ),
         ),

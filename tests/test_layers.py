@@ -26,7 +26,8 @@ ORDER = (
         "http2.resets",
     ),
     *("http2.flood", "http2.deadline"),
-    *("http2.receiver", "http2.engine_stream", "http2.outbound", "http2.engine", "http2.fast"),
+    *("http2.receiver", "http2.engine_stream", "http2.outbound", "http2.engine"),
+    *("http2.fast_outbound", "http2.fast"),
     *("http2.request", "http2.stream", "http2.failures", "http2.uploads", "http2.rations"),
     *("http2.credit", "http2.silence", "http2.lifecycle", "http2.events", "http2.connection"),
     # asyncio

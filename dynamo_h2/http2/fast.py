@@ -1,17 +1,14 @@
-"""Shortcuts for the paths that every request and every DATA frame take.
+"""Shortcuts for what every response and every DATA frame brings; `fast_outbound` has those to send.
 
-`FastEngine` never changes what happens, only what it costs. What it takes over:
+`FastEngine` never changes what happens, only what it costs. What it takes over here:
 
-1. A frame header is read in place, with one unpacking; a plain HEADERS, DATA or WINDOW_UPDATE frame
-   is judged and applied without a frame object, and its payload is never copied here.
+1. A frame header is read in place, with one unpacking; a plain HEADERS, DATA, SETTINGS or
+   WINDOW_UPDATE frame is judged and applied without a frame object, and no payload is copied here.
 2. A response head that was seen before, as the same bytes on an unchanged table, is not decoded and
    checked again.
 3. DATA is delivered as it arrives. Its length, the windows, the state of the stream and the
    content-length are judged at the frame's header, so a frame that is refused delivers nothing.
-4. A request's head is encoded once, from static indices and literals that enter no table, so that
-   its bytes are right whatever the tables hold. While a table size update is owed (RFC 7541 §4.2)
-   the head goes through the encoder.
-5. A stream's state is set directly where the transition is the plain one.
+4. A stream's state is set directly where the transition is the plain one.
 
 Each shortcut names what it saves: calls, of Python and of C, and microseconds of CPU time with the
 code around it, beside the spread of two measurements of the same code (A/A). `python -m
@@ -26,15 +23,14 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from h2.connection import ConnectionState
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from h2.stream import StreamClosedBy, StreamState
 
-from dynamo_h2.http2.engine import Engine
-from dynamo_h2.http2.engine_stream import begun_stream
+from dynamo_h2.http2.fast_outbound import FastOutbound
 from dynamo_h2.http2.frames import (
     ACK,
     END_HEADERS,
@@ -46,15 +42,12 @@ from dynamo_h2.http2.frames import (
     FrameType,
     StreamError,
 )
-from dynamo_h2.http2.hpack_cache import HeadCache, StatelessEncoder, known_head
+from dynamo_h2.http2.hpack_cache import HeadCache, known_head
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dynamo_h2.config import Http2Config
     from dynamo_h2.http2.engine_stream import EngineStream
     from dynamo_h2.http2.flow import ReceiveWindow
-    from dynamo_h2.http2.headers import Field, RequestHead
     from dynamo_h2.http2.hpack_cache import KnownHead
     from dynamo_h2.http2.receiver import Receiver
 
@@ -85,17 +78,9 @@ _CLOSED: Final = StreamState.CLOSED
 _FAILED: Final = ConnectionState.CLOSED
 _CLIENT_OPEN: Final = ConnectionState.CLIENT_OPEN
 _BY_PEER: Final = StreamClosedBy.RECV_END_STREAM
-_SENDING: Final = (_OPEN, _HALF_CLOSED_REMOTE)
 
 _MAX_WINDOW: Final = 2**31 - 1
 _NO_CONTENT: Final = frozenset({204, 304})
-
-# Bodies up to this size (bytes) are copied behind their head: one buffer is cheaper for a transport
-# than two, until the copy costs more. Saves 8 calls and 1.3 of 19.4 µs per request; A/A ±0.25.
-JOIN_LIMIT: Final = 8_192
-
-# Heads that are kept encoded for each connection; past it all are encoded anew.
-MAX_BLOCKS: Final = 1_024
 
 # Payloads up to this size (bytes) are copied out of the read that brought them. A view of a larger
 # one saves that, but keeps the whole read alive: it is taken where that is no more than so many
@@ -105,7 +90,7 @@ COPY_LIMIT: Final = 4_096
 VIEW_PART: Final = 5
 
 
-class FastEngine(Engine):
+class FastEngine(FastOutbound):
     """`Engine` with shortcuts; it is the same to its user in every respect but cost.
 
     Args:
@@ -115,10 +100,6 @@ class FastEngine(Engine):
 
     def __init__(self, config: Http2Config, receiver: Receiver) -> None:
         super().__init__(config, receiver)
-        # The same dict as h2's, with the type of what is in it.
-        self._live = cast("dict[int, EngineStream]", self.streams)
-        self._blocks: dict[RequestHead, bytes] = {}
-        self._stateless = StatelessEncoder(huffman=config.huffman)
         # The DATA frame whose payload is still arriving: stream, flags, bytes to come.
         self._data_stream = 0
         self._data_end = False
@@ -126,141 +107,11 @@ class FastEngine(Engine):
         # Whether nothing of a frame or field block is kept, and the peer's SETTINGS have come.
         # Saves 7 calls and 0.76 of 7.94 µs per token that comes alone; A/A ±0.32.
         self._between_frames = False
-        self._settings_changed()
-
-    # Sending
-
-    def open_stream(self, head: RequestHead, fields: Sequence[Field], end_stream: bool) -> int:
-        """Send a request's header section, from cached bytes where that is possible."""
-        block = self._block(head, fields)
-        if block is None:
-            return super().open_stream(head, fields, end_stream)
-        stream_id = self._begin(head, _HALF_CLOSED_LOCAL if end_stream else _OPEN).stream_id
-        length = len(block)
-        flags = END_HEADERS | END_STREAM if end_stream else END_HEADERS
-        self._output.append(
-            _pack_header(length >> 8, length & 0xFF, _HEADERS, flags, stream_id) + block
-        )
-        return stream_id
-
-    def send_request(
-        self, head: RequestHead, fields: Sequence[Field], data: bytes | memoryview
-    ) -> int:
-        """Send a request with a small body as one buffer: HEADERS, DATA, END_STREAM."""
-        size = len(data)
-        block = self._block(head, fields) if size <= JOIN_LIMIT else None
-        if (
-            block is None
-            or size > self.max_outbound_frame_size
-            or size > self.outbound_flow_control_window
-            or size > self._windows[1]
-        ):
-            return super().send_request(head, fields, data)
-        stream = self._begin(head, _HALF_CLOSED_LOCAL)
-        stream_id = stream.stream_id
-        stream.outbound_flow_control_window -= size
-        self.outbound_flow_control_window -= size
-        length = len(block)
-        self._output.append(
-            b"".join(
-                (
-                    _pack_header(length >> 8, length & 0xFF, _HEADERS, END_HEADERS, stream_id),
-                    block,
-                    _pack_header(size >> 8, size & 0xFF, _DATA, END_STREAM, stream_id),
-                    data,
-                )
-            )
-        )
-        return stream_id
-
-    def send_body(self, stream_id: int, data: bytes | memoryview, end_stream: bool = False) -> None:
-        """Send a piece of a body; it is queued as it is, each frame behind its header."""
-        # Saves 55 calls and 9.0 of 11.6 µs per frame of 16 KiB; A/A ±0.04.
-        size = len(data)
-        stream = self._live.get(stream_id)
-        if (
-            stream is not None
-            and (not size or size <= stream.outbound_flow_control_window)
-            and (not size or size <= self.outbound_flow_control_window)
-            and stream.state_machine.state in _SENDING
-            and self.state_machine.state is _CLIENT_OPEN
-        ):
-            self._queue_body(stream, data, end_stream)
-        else:
-            super().send_body(stream_id, data, end_stream)
-
-    def _queue_body(self, stream: EngineStream, data: bytes | memoryview, end_stream: bool) -> None:
-        """Queue DATA frames that may be sent, the last one with END_STREAM."""
-        size, limit, stream_id = len(data), self.max_outbound_frame_size, stream.stream_id
-        stream.outbound_flow_control_window -= size
-        self.outbound_flow_control_window -= size
-        if size > limit:
-            view, at, output = memoryview(data), 0, self._output
-            header = _pack_header(limit >> 8, limit & 0xFF, _DATA, 0, stream_id)
-            while size - at > limit:
-                output += (header, view[at : at + limit])
-                at += limit
-            data = view[at:]
-            size -= at
-        flags = END_STREAM if end_stream else 0
-        self._output.append(_pack_header(size >> 8, size & 0xFF, _DATA, flags, stream_id))
-        if size:
-            self._output.append(data)
-        if end_stream:
-            if stream.state_machine.state is _OPEN:
-                stream.state_machine.state = _HALF_CLOSED_LOCAL
-            else:
-                self._close(stream, StreamClosedBy.SEND_END_STREAM)
-
-    def _block(self, head: RequestHead, fields: Sequence[Field]) -> bytes | None:
-        """Return a request's field block, None where it has to go through the encoder."""
-        if (
-            (self.state_machine.state is not _CLIENT_OPEN and not self._is_new())
-            or self.peer_last_stream_id is not None
-            or self.encoder.header_table.resized
-            or len(self.streams) >= self._stream_limit
-            or self.highest_outbound_stream_id >= self.HIGHEST_ALLOWED_STREAM_ID - 1
-        ):
-            return None
-        block = self._blocks.get(head)  # saves 26 calls and 5.8 of 23.8 µs per request; A/A ±0.25
-        if block is None:
-            if len(self._blocks) >= MAX_BLOCKS:
-                self._blocks.clear()
-            block = self._blocks[head] = self._stateless.encode(head.fields)
-        if fields:
-            block += self._stateless.encode(fields)
-        return block if len(block) <= self.max_outbound_frame_size else None
-
-    def _is_new(self) -> bool:
-        """Whether no stream was ever opened."""
-        # Saves 204 calls and 54 of 507 µs per connection; A/A ±6.6.
-        return (
-            self.state_machine.state is ConnectionState.IDLE and not self.highest_outbound_stream_id
-        )
-
-    def _begin(self, head: RequestHead, state: StreamState) -> EngineStream:
-        """Open a stream whose head is being queued."""
-        stream_id = self.highest_outbound_stream_id + 2
-        if stream_id == 2:
-            stream_id = 1
-            self.state_machine.state = _CLIENT_OPEN
-        self.highest_outbound_stream_id = stream_id
-        stream = self._live[stream_id] = begun_stream(
-            stream_id,
-            self.config,
-            self._windows,
-            self.max_outbound_frame_size,
-            head.method,
-            state,
-        )
-        return stream
 
     def stream_window(self, stream_id: int) -> ReceiveWindow | None:
         """Return what the peer may send on a stream, None when the stream is closed."""
         stream = self._live.get(stream_id)
         return None if stream is None else stream.receive_window
-
-    # Receiving
 
     @property
     def data_to_come(self) -> int:
@@ -517,19 +368,9 @@ class FastEngine(Engine):
         return True
 
     def _settings_changed(self) -> None:
-        """Keep the settings that every request needs where they cost one look-up."""
-        # What was right may be too long now, or lack a table size update that is owed.
+        """Forget the heads: what was right may be too long now, or lack a size update."""
         self._heads = HeadCache()
-        # Saves 5 calls and 0.80 of 20.6 µs per request; A/A ±0.73, and ±0.38 when measured again.
-        self._stream_limit = self.peer_stream_limit
-        # Saves 6 calls and 1.3 of 21.0 µs per request; A/A ±0.64.
-        window = SettingCodes.INITIAL_WINDOW_SIZE
-        self._windows = (
-            self.local_settings._settings[window][0],
-            self.remote_settings._settings[window][0],
-        )
-
-    # Streams
+        super()._settings_changed()
 
     def _end(self, stream: EngineStream) -> None:
         """Note the peer's END_STREAM."""
@@ -539,19 +380,6 @@ class FastEngine(Engine):
             machine.state = _HALF_CLOSED_REMOTE
         else:
             self._close(stream, _BY_PEER)
-
-    def _close(self, stream: EngineStream, by: StreamClosedBy) -> None:
-        """Forget a stream that both sides have ended."""
-        machine = stream.state_machine
-        machine.state = _CLOSED
-        machine.stream_closed_by = by
-        stream_id = stream.stream_id
-        del self._live[stream_id]
-        closed = self._closed_streams
-        if len(closed) < 2 * self.MAX_CLOSED_STREAMS:
-            closed[stream_id] = by
-        else:
-            self._remember(stream_id, by)
 
 
 def _piece(data: bytes, start: int, end: int) -> bytes | memoryview:

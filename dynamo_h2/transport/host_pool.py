@@ -234,7 +234,8 @@ class HostPool:
         if joined >= self._due_at:
             self._see_to_addresses(joined)
         limit = Limit.of(times, deadline, began, inf if self.connections else joined)
-        waiter = self._line.join(avoid, self._patience(limit, times, joined))
+        patience = limit.patience(times, self._config.connect_timeout, joined)
+        waiter = self._line.join(avoid, patience)
         if joined > began:
             self._line.put_first(waiter)
         self._serve()
@@ -249,13 +250,6 @@ class HostPool:
                 self._choice.moved(slot.result())
                 self._settle()
             raise
-
-    def _patience(self, limit: Limit, times: Times, joined: float) -> float:
-        """Until when somebody waits for the next try of a dial, in seconds."""
-        connect = times.connect_timeout
-        if connect is None:
-            connect = self._config.connect_timeout
-        return limit.when if connect is None else min(limit.when, joined + connect)
 
     def _fail_fast(self, waiter: Waiter) -> None:
         """Tell who has come during a pause that is too long for it what has gone wrong before."""

@@ -53,6 +53,17 @@ class Limit(NamedTuple):
             limit = cls(connecting + connect, ConnectTimeout)
         return limit
 
+    def patience(self, times: Times, usual: float | None, joined: float) -> float:
+        """Until when somebody waits for the next try of a dial, in monotonic seconds.
+
+        Args:
+            times: Those of its call.
+            usual: The config's ``connect_timeout``, in seconds.
+            joined: When it began to wait, in monotonic seconds.
+        """
+        connect = usual if times.connect_timeout is None else times.connect_timeout
+        return self.when if connect is None else min(self.when, joined + connect)
+
 
 def own_copy(error: TransportError) -> TransportError:
     """A copy of an error that several are told: a traceback belongs to one task."""

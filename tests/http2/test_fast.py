@@ -7,7 +7,8 @@ import pytest
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
-from dynamo_h2.http2.fast import COPY_LIMIT, JOIN_LIMIT, MAX_BLOCKS, FastEngine
+from dynamo_h2.http2.fast import COPY_LIMIT, FastEngine
+from dynamo_h2.http2.fast_outbound import JOIN_LIMIT, MAX_BLOCKS
 from dynamo_h2.http2.headers import Field, build_head
 from tests.http2.frame_factory import (
     CANCEL,
