@@ -51,6 +51,25 @@ def why_frames(results: Results) -> str | None:
     )
 
 
+def why_streams(results: Results) -> str | None:
+    """Returns what many streams on one connection are worth here; None without the variant."""
+    table = next((table for table in results.tables if table.workload == "unary-1000"), None)
+    if table is None:
+        return None
+    found = [table.outcome(name) for name in (OURS, FEW_STREAMS, LIMIT)]
+    cpu = [each.spread("cpu_us") if each else None for each in found]
+    rate = [each.spread("rate") if each else None for each in found]
+    if not (cpu[0] and cpu[1] and rate[0] and rate[2]):
+        return None
+    return (
+        f"About the streams: a thousand requests over ten connections of 100 streams cost the"
+        f" client {cpu[1].median:.1f} µs of CPU each instead of {cpu[0].median:.1f}, because each"
+        f" read and each write carries fewer of them. What that saves on one connection is seen"
+        f" only up to what the server's core answers: {LIMIT} gets {rate[2].median:,.0f}"
+        f" requests/s of it, this client {rate[0].median:,.0f}."
+    )
+
+
 def _frames(tables: dict[str, Table]) -> Expectation | None:
     table = tables.get("download-64")
     ratio = table.ratio(OURS, "rate", SMALL_FRAMES) if table else None

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.expectations import why_frames
+from bench.expectations import why_frames, why_streams
 from bench.report import markdown
 from bench.results import Results
 
@@ -43,8 +43,11 @@ def make_page(results: Path, page: Path) -> str:
         page: where it is going to stand.
     """
     loaded = Results.load(results)
-    reason = why_frames(loaded)
-    return "\n".join([*_head(results, page), markdown(loaded), *([reason, ""] if reason else [])])
+    parts = [*_head(results, page), markdown(loaded)]
+    for reason in (why_frames(loaded), why_streams(loaded)):
+        if reason:
+            parts += [reason, ""]
+    return "\n".join(parts)
 
 
 def _head(results: Path, page: Path) -> Iterator[str]:
