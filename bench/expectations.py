@@ -33,41 +33,50 @@ def check(results: Results) -> list[Expectation]:
 
 def why_frames(results: Results) -> str | None:
     """Returns where the time of large frames and of small ones goes; None without the variant."""
-    table = next((table for table in results.tables if table.workload == "download-64"), None)
-    if table is None:
+    found = _medians(results, "download-64", SMALL_FRAMES)
+    if found is None:
         return None
-    found = [table.outcome(name) for name in (OURS, SMALL_FRAMES, LIMIT)]
-    cpu = [each.spread("cpu_us") if each else None for each in found]
-    rate = [each.spread("rate") if each else None for each in found]
-    if not (cpu[0] and cpu[1] and rate[0] and rate[2]):
-        return None
+    cpu, small_cpu, rate, most = found
     return (
         f"About the frames: 64 of them for each MiB instead of a few cost the client"
-        f" {cpu[1].median:.0f} µs of CPU per MiB instead of {cpu[0].median:.0f}; each is little"
-        f" more than nine bytes to it. And the server's core is the limit here: {LIMIT}, which is"
-        f" written in C and keeps nothing, gets {rate[2].median:,.0f} MiB/s, this client"
-        f" {rate[0].median:,.0f}. The windows, 64 times as large, count on a path with a round"
-        f" trip: see [flow control](flow-control.md)."
+        f" {small_cpu:.0f} µs of CPU per MiB instead of {cpu:.0f}; each is little more than nine"
+        f" bytes to it. And the server's core is the limit here: {LIMIT}, which is written in C"
+        f" and keeps nothing, gets {most:,.0f} MiB/s, this client {rate:,.0f}. The windows, 64"
+        f" times as large, count on a path with a round trip: see [flow control](flow-control.md)."
     )
 
 
 def why_streams(results: Results) -> str | None:
     """Returns what many streams on one connection are worth here; None without the variant."""
-    table = next((table for table in results.tables if table.workload == "unary-1000"), None)
-    if table is None:
+    found = _medians(results, "unary-1000", FEW_STREAMS)
+    if found is None:
         return None
-    found = [table.outcome(name) for name in (OURS, FEW_STREAMS, LIMIT)]
-    cpu = [each.spread("cpu_us") if each else None for each in found]
-    rate = [each.spread("rate") if each else None for each in found]
-    if not (cpu[0] and cpu[1] and rate[0] and rate[2]):
-        return None
+    cpu, few_cpu, rate, most = found
     return (
         f"About the streams: a thousand requests over ten connections of 100 streams cost the"
-        f" client {cpu[1].median:.1f} µs of CPU each instead of {cpu[0].median:.1f}, because each"
-        f" read and each write carries fewer of them. What that saves on one connection is seen"
-        f" only up to what the server's core answers: {LIMIT} gets {rate[2].median:,.0f}"
-        f" requests/s of it, this client {rate[0].median:,.0f}."
+        f" client {few_cpu:.1f} µs of CPU each instead of {cpu:.1f}, because each read and each"
+        f" write carries fewer of them. What that saves on one connection is seen only up to what"
+        f" the server's core answers: {LIMIT} gets {most:,.0f} requests/s of it, this client"
+        f" {rate:,.0f}."
     )
+
+
+class _Medians(NamedTuple):
+    """CPU microseconds per unit with and without a setting, and the rates with it and at most."""
+
+    cpu: float
+    variant_cpu: float
+    rate: float
+    limit: float
+
+
+def _medians(results: Results, workload: str, variant: str) -> _Medians | None:
+    table = next((table for table in results.tables if table.workload == workload), None)
+    figures = ((OURS, "cpu_us"), (variant, "cpu_us"), (OURS, "rate"), (LIMIT, "rate"))
+    outcomes = [(table.outcome(name) if table else None, figure) for name, figure in figures]
+    spreads = [outcome.spread(figure) if outcome else None for outcome, figure in outcomes]
+    medians = [spread.median for spread in spreads if spread is not None]
+    return _Medians(*medians) if len(medians) == len(figures) else None
 
 
 def _frames(tables: dict[str, Table]) -> Expectation | None:
