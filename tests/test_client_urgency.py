@@ -10,7 +10,7 @@ import pytest
 
 from dynamo_h2 import HttpRequestClient, InvalidRequest
 from dynamo_h2.call import CallOptions
-from tests.behaviours import greeted, patient, serve, standstill
+from tests.behaviours import patient, serve, standstill
 from tests.http2.frame_factory import INITIAL_WINDOW
 from tests.peers.scripted import Connection, Request, scripted_peer
 
@@ -91,9 +91,9 @@ async def test_no_more_than_two_quanta_of_a_body_are_taken_ahead_of_the_wire(
 
     config = patient(send_quantum=QUANTUM)
     async with scripted_peer(handler) as peer, HttpRequestClient(config) as client:
+        await client.warm_up([peer.url()])  # on a new connection the window is 65,535 at first
         source = produce_later() if asynchronous else produce()
         task = asyncio.create_task(client.request("POST", peer.url(), body=source))
-        await greeted(peer)
         await standstill(client)
         assert window < taken <= window + 2 * QUANTUM
         task.cancel()
