@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from bench.drill.faults import Trouble
 from bench.drill.ledger import FAULTS, Journal
 from bench.drill.schedule import make_schedule
 from bench.drill.workers import WORKERS, run_sites
-from tests.peers.process import LAUNCH, ROOT
+from tests.peers.process import LAUNCH, ROOT, open_lifeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,20 +93,22 @@ async def _call(drill: Drill, folder: Path, sites: Sequence[Site]) -> SelfReport
         config=drill.config,
         loop=drill.loop,
     )
-    caller = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(LAUNCH), str(os.getpid())),  # it ends when this process does
-        *(sys.executable, "-m", "bench.drill.caller", task.to_json()),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LINE,
-    )
-    try:
-        return await _direct(drill, folder, sites, caller)
-    finally:
-        if caller.returncode is None:
-            caller.kill()
-        await caller.wait()
+    with open_lifeline() as lifeline:
+        caller = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(LAUNCH), str(lifeline)),  # it ends when this process does
+            *(sys.executable, "-m", "bench.drill.caller", task.to_json()),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE,
+            pass_fds=[lifeline],
+        )
+        try:
+            return await _direct(drill, folder, sites, caller)
+        finally:
+            if caller.returncode is None:
+                caller.kill()
+            await caller.wait()
 
 
 async def _direct(

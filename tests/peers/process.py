@@ -46,6 +46,17 @@ class ServerDidNotStartError(RuntimeError):
     """The server ended, or did not answer in time; the message holds what it said."""
 
 
+@contextlib.contextmanager
+def open_lifeline() -> Iterator[int]:
+    """Open what ends when this process does; yields its number, for `LAUNCH` to inherit."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
 class ServerProcess:
     """A running server, the leader of its own process group.
 
@@ -57,15 +68,18 @@ class ServerProcess:
 
     def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
         self.log = log
+        self._holding = contextlib.ExitStack()
         with log.open("wb") as output:
+            lifeline = self._holding.enter_context(open_lifeline())
             self._popen = subprocess.Popen(
-                [sys.executable, str(LAUNCH), str(os.getpid()), *command],
+                [sys.executable, str(LAUNCH), str(lifeline), *command],
                 cwd=ROOT,
                 env={**os.environ, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=[lifeline],
             )
 
     @property
@@ -87,6 +101,7 @@ class ServerProcess:
         """End it at once, as a crash does: nothing is said on its connections."""
         self.signal(signal.SIGKILL)
         self._popen.wait()
+        self._holding.close()
 
     def stop(self) -> None:
         """End it in order, or by force when it takes its time."""
