@@ -35,11 +35,11 @@ from dynamo_h2.transport.sockets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from dynamo_h2.config import Http2Config
     from dynamo_h2.origin import Origin
-    from dynamo_h2.transport.sockets import Resolver
+    from dynamo_h2.transport.sockets import Resolver, SocketOption
 
 __all__ = ["DialReport", "Dialer", "dial_may_be_retried"]
 
@@ -197,9 +197,7 @@ class Dialer:
             transport, _ = await asyncio.get_running_loop().create_connection(
                 lambda: gate, *address.sockaddr
             )
-            sock = transport.get_extra_info("socket")
-            check_not_itself(sock)
-            set_options(sock, self._options)
+            _adjust(gate.require_open(transport), self._options)
         except OSError as exc:
             if transport is not None:
                 transport.abort()
@@ -428,6 +426,24 @@ async def _make_transport(
     except OSError:
         sock.close()
         raise
+
+
+def _adjust(transport: asyncio.Transport, options: Iterable[SocketOption]) -> None:
+    """Check and set what a socket over IPv4 is made with elsewhere.
+
+    Through an object of our own: that of uvloop makes a new one for each call, and asks the system
+    what it is.
+
+    Raises:
+        OSError: The socket met itself.
+    """
+    number = transport.get_extra_info("socket").fileno()
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, number)
+    try:
+        check_not_itself(sock)
+        set_options(sock, options)
+    finally:
+        sock.detach()
 
 
 def _abort_made(making: asyncio.Future[asyncio.Transport]) -> None:
