@@ -119,7 +119,7 @@ class HostPool:
         connection = protocol.connection
         # As `protocol.load` says.
         load = len(connection.streams) + connection.resets.held + protocol.reserved
-        if load >= connection.capacity:
+        if load >= connection.capacity or (not load and protocol.young and protocol.peer_left(now)):
             return None
         self.used_at = now
         stream = connection.open_stream(request, now)

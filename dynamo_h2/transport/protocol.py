@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
+import sys
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from dynamo_h2.http2.connection import Connection, State
 from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
@@ -47,6 +49,11 @@ LATE_TIMER = 0.05
 # What the timers of some loops are rounded to, in seconds: less is no time at all.
 TIMER_TICK = 0.001
 
+# How often a connection is looked at before it is used again. A peer that closes behind each of its
+# responses has often done so by then; the loop would find out only after the next request is out,
+# which nobody may send again. A peer that was come back to so often keeps its connections.
+LOOKS: Final = 8
+
 # How long a transport may take to write its last bytes before it is aborted, in seconds.
 CLOSE_TIMEOUT = 1.0
 
@@ -61,6 +68,9 @@ class ClientProtocol(asyncio.Protocol):
         counters: Where bytes are counted.
         settings_due: When the peer's SETTINGS have to be here, in monotonic seconds.
         memory: What all connections of a client may hold; None gives this one a budget of its own.
+
+    Attributes:
+        young: How often `peer_left` is still to be asked before a request.
     """
 
     def __init__(
@@ -89,6 +99,7 @@ class ClientProtocol(asyncio.Protocol):
         self._turn: asyncio.Handle | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
         self.reserved = 0
+        self.young = LOOKS
         self.connection = Connection(
             config,
             origin=origin,
@@ -111,6 +122,27 @@ class ClientProtocol(asyncio.Protocol):
         """Close at once: streams end with an error made by ``make_error``, the peer gets GOAWAY."""
         self.connection.abandon(make_error, monotonic())
         self.schedule_flush()
+
+    def peer_left(self, now: float) -> bool:
+        """Whether an idle connection has ended, which the loop has not found out; it drains then.
+
+        Args:
+            now: The present, in seconds.
+        """
+        self.young -= 1
+        transport = self._transport
+        if sys.platform != "linux" or transport is None or transport.is_closing():
+            return False
+        socket = transport.get_extra_info("socket")
+        if socket is None:
+            return False  # no transport of a loop
+        # Bytes may stand before the FIN: they are for no stream.
+        poll = select.poll()
+        poll.register(socket, select.POLLRDHUP)
+        if not poll.poll(0):
+            return False
+        self.connection.drain(now)
+        return True
 
     # What asyncio calls.
 

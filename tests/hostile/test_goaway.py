@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -16,6 +17,7 @@ from dynamo_h2 import (
 from tests.behaviours import async_pieces, until
 from tests.hostile.stage import (
     GOOD,
+    LINUX,
     NEIGHBOUR,
     UPLOAD,
     Stage,
@@ -386,4 +388,30 @@ async def test_a_server_that_closes_after_each_response_serves_one_after_the_oth
         for number in range(1, 6):
             assert (await get(client, peer.url())).body == b"one"
             await closed(client, number)
+        assert len(peer.connections) == 5
+
+
+@pytest.mark.skipif(not LINUX, reason="only there can a socket be asked for its end alone")
+async def test_a_request_is_not_written_behind_the_end_of_its_connection(stage: Stage) -> None:
+    await _leaves_behind_each_response(stage, Connection.half_close)
+
+
+@pytest.mark.skipif(not LINUX, reason="only there can a socket be asked for its end alone")
+async def test_a_request_is_not_written_to_a_connection_that_was_reset(stage: Stage) -> None:
+    await _leaves_behind_each_response(stage, Connection.abort)
+
+
+async def _leaves_behind_each_response(stage: Stage, leave: Callable[[Connection], None]) -> None:
+    """One connection for each request, though there is no moment between them."""
+
+    async def handler(peer: Connection) -> None:
+        stream = await opening(peer)
+        peer.raw(frames.headers(stream, OK) + frames.data(stream, b"one", end_stream=True))
+        await peer.drain()
+        leave(peer)
+        await peer.until_left()
+
+    async with scripted_peer(handler) as peer, stage.client(max_retries=0) as client:
+        for _ in range(5):
+            assert (await get(client, peer.url())).body == b"one"
         assert len(peer.connections) == 5

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from dynamo_h2 import HttpRequestClient
 from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import TransportError
 from dynamo_h2.http2.connection import State
 from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
 from dynamo_h2.http2.uploads import DIRECT_BODY
-from dynamo_h2.transport.protocol import FLUSH_LIMIT, HIGH_WATER
-from tests.behaviours import noise, turns
+from dynamo_h2.transport.protocol import FLUSH_LIMIT, HIGH_WATER, LOOKS
+from tests.behaviours import noise, patient, serve, turns
 from tests.behaviours_wire import WIDE, wired
 from tests.http2.frame_factory import (
     DATA,
@@ -31,6 +32,7 @@ from tests.http2.frame_factory import (
     settings,
     settings_ack,
 )
+from tests.peers.scripted import scripted_peer
 
 QUANTUM = Http2Config().send_quantum
 
@@ -242,3 +244,15 @@ async def test_silence_while_nothing_is_read_is_not_held_against_the_peer() -> N
         assert wire.calls == ["pause_reading"]
         await asyncio.sleep(0.6)
         assert stream.error is None
+
+
+# Before it is used again
+
+
+async def test_a_connection_is_looked_at_for_its_end_only_while_it_is_young() -> None:
+    async with scripted_peer(serve) as peer, HttpRequestClient(patient()) as client:
+        for left in (*range(LOOKS, -1, -1), 0, 0):
+            assert (await client.request("POST", peer.url(), body=b"echo")).body == b"echo"
+            assert client._pool is not None
+            (protocol,) = client._pool._open
+            assert protocol.young == left
