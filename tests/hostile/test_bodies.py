@@ -240,3 +240,17 @@ async def test_a_body_just_within_the_bound_is_whole(stage: Stage) -> None:
 
     response = await stage.accepted(attack, max_response_size=100_000)
     assert response.body == bytes(100_000)
+
+
+async def test_no_content_may_end_with_padding_or_trailers(stage: Stage) -> None:
+    def padded(peer: Connection, stream: int) -> None:
+        peer.headers(stream, [(b":status", b"204")])
+        peer.raw(frames.padded_data(stream, b"", 20, end_stream=True))
+
+    def trailers(peer: Connection, stream: int) -> None:
+        peer.headers(stream, [(b":status", b"304"), (b"content-length", b"99")])
+        peer.headers(stream, [(b"x-end", b"now")], end_stream=True)
+
+    assert (await stage.accepted(padded)).body == b""
+    response = await stage.accepted(trailers)
+    assert (response.body, response.trailers["x-end"]) == (b"", "now")

@@ -263,3 +263,29 @@ async def test_a_whole_response_is_one_however_tls_ends(
     result = await play_tls(stage, script, get, certificates)
     assert isinstance(result, Response)
     assert result.body == b"whole"
+
+
+async def test_a_connection_that_ends_behind_any_byte_gives_no_response_but_a_whole_one(
+    stage: Stage,
+) -> None:
+    answer = (
+        frames.headers(1, (b":status", b"103"))
+        + frames.headers(1, OK, flags=0)
+        + frames.continuation(1, frames.block((b"k", b"v")))
+        + frames.data(1, b"some ")
+        + frames.padded_data(1, b"body", 7)
+        + frames.headers(1, (b"x-end", b"now"), end_stream=True)
+    )
+
+    async def handler(peer: Connection) -> None:
+        await opening(peer)
+        peer.raw(answer[: peer.index])
+        peer.half_close()
+        await peer.until_left()
+
+    async with scripted_peer(handler) as peer, stage.client() as client:
+        for _ in answer:
+            with pytest.raises(ConnectionLost) as raised:
+                await get(client, peer.url())
+            expect_error(raised.value, ConnectionLost, processed=None)
+        assert (await get(client, peer.url())).body == b"some body"

@@ -317,3 +317,10 @@ async def test_an_upload_without_credit_does_not_hold_up_its_neighbours(stage: S
     outcome = await stage.attack(attack, call=beside)
     assert outcome.response.body == b"not held up"
     expect_unharmed(outcome)
+
+
+async def test_credit_of_nothing_but_the_reserved_bit_ends_the_stream(stage: Stage) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        peer.frame(WINDOW_UPDATE, 0, stream, b"\x80\0\0\0")
+
+    await stage.stream_error(attack, PROTOCOL_ERROR)

@@ -438,3 +438,10 @@ async def test_all_of_a_conversation_in_one_write_is_understood(stage: Stage) ->
     outcome = await stage.play(script, get)
     assert outcome.response.body == b"at once"
     outcome.quiet()
+
+
+async def test_a_push_on_stream_0_ends_the_connection(stage: Stage) -> None:
+    def attack(peer: Connection, _: int) -> None:
+        peer.frame(PUSH_PROMISE, END_HEADERS, 0, b"\0\0\0\x02")
+
+    await stage.connection_error(attack, PROTOCOL_ERROR)

@@ -415,3 +415,15 @@ async def _leaves_behind_each_response(stage: Stage, leave: Callable[[Connection
         for _ in range(5):
             assert (await get(client, peer.url())).body == b"one"
         assert len(peer.connections) == 5
+
+
+async def test_a_last_stream_that_cannot_be_refuses_by_its_number(stage: Stage) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        for last in (2**31 - 1, 1001, stream + 1):
+            peer.goaway(last)
+        peer.respond(stream, b"below them all")
+
+    outcome = await stage.attack(attack)
+    assert outcome.response.body == b"below them all"
+    assert isinstance(outcome.neighbour, Response)
+    assert (outcome.goaways, outcome.resets, outcome.connections) == ([NO_ERROR], [], 2)

@@ -15,11 +15,13 @@ from tests.http2 import frame_factory as frames
 from tests.http2.frame_factory import (
     CANCEL,
     COMPRESSION_ERROR,
+    CONTINUATION,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
     HEADERS,
     OK,
+    PADDED,
     PROTOCOL_ERROR,
     RST_STREAM,
     WINDOW_UPDATE,
@@ -261,3 +263,60 @@ async def test_a_table_size_that_was_announced_is_followed(stage: Stage, size: b
         peer.encoder.header_table_size = 4096
 
     assert (await stage.accepted(attack)).headers["k"] == "v"
+
+
+# What only looks odd (RFC 7541 §4.4, §5.1, §5.2, §6.2.3)
+
+
+async def decoded(stage: Stage, block: bytes, **fields: str) -> None:
+    """A block that is odd, and right, is taken; the table is that of the encoder afterwards."""
+
+    def attack(peer: Connection, stream: int) -> None:
+        peer.frame(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_200 + block)
+
+    headers = (await stage.accepted(attack)).headers
+    assert {name: headers[name] for name in fields} == fields
+
+
+async def test_fields_that_are_never_indexed_are_taken(stage: Stage) -> None:
+    await decoded(stage, b"\x10\x01k\x01v" + b"\x1f\x27\x04name", k="v", server="name")
+
+
+async def test_a_huffman_code_of_nothing_is_empty(stage: Stage) -> None:
+    await decoded(stage, b"\x00\x01k\x80", k="")
+
+
+async def test_a_number_that_is_longer_than_need_be_is_taken(stage: Stage) -> None:
+    await decoded(stage, b"\x00\x01k\x7f\x80\x80\x00" + b"v" * 127, k="v" * 127)
+
+
+async def test_an_entry_that_is_larger_than_the_table_empties_it(stage: Stage) -> None:
+    large = b"\x40\x01l\x7f\x89\x26" + b"v" * 5000
+
+    def attack(peer: Connection, stream: int) -> None:
+        block = large + b"\x40\x01k\x01v" + b"\xbe"
+        peer.frame(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_200 + block)
+        peer.encoder.header_table_size = 0
+        peer.encoder.header_table_size = 4096
+
+    headers = (await stage.accepted(attack)).headers
+    assert (len(headers["l"]), headers.get_list("k")) == (5000, ["v", "v"])
+
+
+async def test_settings_inside_a_block_end_the_connection(stage: Stage) -> None:
+    await interrupted(stage, frames.settings())
+
+
+async def test_goaway_inside_a_block_ends_the_connection(stage: Stage) -> None:
+    await interrupted(stage, frames.goaway(VICTIM))
+
+
+async def test_flags_of_continuation_but_its_end_are_ignored(stage: Stage) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        peer.frame(HEADERS, PADDED, stream, b"\x03" + frames.block(OK) + bytes(3))
+        peer.frame(CONTINUATION, 0xFF & ~END_HEADERS, stream, frames.block((b"k", b"v")))
+        peer.frame(CONTINUATION, 0xFF, stream)
+        peer.data(stream, b"not over yet", end_stream=True)
+
+    response = await stage.accepted(attack)
+    assert (response.headers["k"], response.body) == ("v", b"not over yet")

@@ -332,3 +332,20 @@ async def test_what_was_malformed_is_reset_once_whatever_follows(stage: Stage) -
         peer.rst(stream, CANCEL)
 
     await stage.stream_error(attack, PROTOCOL_ERROR)
+
+
+async def test_an_interim_response_in_pieces_is_one(stage: Stage) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        peer.raw(frames.headers(stream, (b":status", b"103"), flags=0))
+        peer.raw(frames.continuation(stream, frames.block((b"link", b"</a>"))))
+        peer.headers(stream, [OK, (b"x-expected", b"103 </a>")])
+        peer.data(stream, b"final", end_stream=True)
+
+    assert (await stage.accepted(attack, call=hinted)).body == b"final"
+
+
+async def test_an_interim_response_longer_than_announced_ends_its_stream(stage: Stage) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        peer.raw(frames.headers(stream, (b":status", b"103"), (b"x", b"v" * 70_000)))
+
+    await stage.stream_error(attack, PROTOCOL_ERROR)

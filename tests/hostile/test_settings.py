@@ -19,9 +19,12 @@ from tests.hostile.stage import (
     get,
     opening,
     post,
+    upload,
+    uploading,
 )
 from tests.http2 import frame_factory as frames
 from tests.http2.frame_factory import (
+    DATA,
     ENABLE_PUSH,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
@@ -40,6 +43,7 @@ from tests.http2.frame_factory import (
 from tests.peers.scripted import Connection
 
 CONNECT_PROTOCOL, NO_PRIORITIES = 8, 9
+LEAST_FRAME = 16_384
 
 
 async def refused(stage: Stage, code: int, *pairs: tuple[int, int]) -> None:
@@ -353,3 +357,36 @@ async def limit_streams(peer: Connection, limit: int) -> None:
     peer.send_settings((MAX_STREAMS, limit))
     while not (await peer.recv_until(SETTINGS)).ack:
         pass
+
+
+# What a server may say, though it says nothing (§6.5.2, RFC 8441 §3)
+
+
+async def test_settings_that_do_not_concern_a_client_are_taken(stage: Stage) -> None:
+    def attack(peer: Connection, stream: int) -> None:
+        peer.send_settings((ENABLE_PUSH, 0), (CONNECT_PROTOCOL, 1))
+        peer.respond(stream, b"as before")
+
+    assert (await stage.accepted(attack)).body == b"as before"
+
+
+async def test_frames_that_get_shorter_in_the_midst_of_an_upload_are_obeyed(stage: Stage) -> None:
+    async def script(peer: Connection) -> None:
+        stream = await uploading(peer, (MAX_FRAME, 65_536))
+        peer.window_update(0, 2**30)
+        peer.window_update(stream, 100_000)
+        while not any(frame.length > LEAST_FRAME for frame in peer.log(DATA)):
+            await peer.recv_until(DATA)
+        peer.send_settings((MAX_FRAME, LEAST_FRAME))
+        while sum(frame.ack for frame in peer.log(SETTINGS)) < 2:
+            await peer.recv_until(SETTINGS)
+        peer.received.clear()
+        peer.window_update(stream, 2**30)
+        while not (await peer.recv_until(DATA)).end_stream:
+            pass
+        assert max(frame.length for frame in peer.log(DATA)) == LEAST_FRAME
+        peer.respond(stream, b"all of it")
+
+    outcome = await stage.play(script, upload)
+    assert outcome.response.body == b"all of it"
+    outcome.quiet()
