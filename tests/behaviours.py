@@ -128,12 +128,28 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def standstill(client: HttpRequestClient) -> None:
-    """Wait until the client sends nothing more, however often the loop turns."""
+async def standstill(client: HttpRequestClient, quiet: float = 0.01) -> None:
+    """Wait until the client sends nothing more, however often the loop turns.
+
+    Args:
+        client: Whose bytes are watched.
+        quiet: How long, in seconds, nothing may be sent: a hundred turns may be over before the
+            kernel has brought what is on its way.
+    """
     sent = -1
     while sent != client.stats().bytes_sent:
         sent = client.stats().bytes_sent
         await turns(100)
+        await asyncio.sleep(quiet)
+
+
+async def stuck(client: HttpRequestClient, quiet: float = 0.01) -> None:
+    """Wait until no connection takes any more, since no peer reads; arguments as above."""
+    while True:
+        await standstill(client, quiet)
+        assert client._pool is not None
+        if client._pool._open and all(protocol._paused for protocol in client._pool._open):
+            return
 
 
 async def at_most(count: int, makers: Iterator[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -21,7 +21,17 @@ from dynamo_h2 import (
     WrongEventLoop,
 )
 from dynamo_h2.http2.body import BodySource
-from tests.behaviours import async_pieces, greeted, noise, patient, pieces, serve, shake, standstill
+from tests.behaviours import (
+    async_pieces,
+    greeted,
+    noise,
+    patient,
+    pieces,
+    serve,
+    settled,
+    shake,
+    stuck,
+)
 from tests.http2.frame_factory import (
     CANCEL,
     DATA,
@@ -226,15 +236,17 @@ async def test_what_was_sent_of_a_buffer_does_not_change_after_the_request(reado
     async def handler(connection: Connection) -> None:
         await connection.handshake((INITIAL_WINDOW, 2**31 - 1))
         connection.window_update(0, 2**31 - 1 - 65_535)
+        await settled(connection)
         connection.freeze()
 
     buffer = bytearray(noise(16 << 20))
     original = bytes(buffer)
     body = memoryview(buffer).toreadonly() if readonly else buffer
     async with scripted_peer(handler) as peer, HttpRequestClient(patient()) as client:
-        task = asyncio.create_task(client.request("POST", peer.url(), body=body))
+        await client.warm_up([peer.url()])
         connection = await greeted(peer)
-        await standstill(client)
+        task = asyncio.create_task(client.request("POST", peer.url(), body=body))
+        await stuck(client)
         task.cancel()
         await asyncio.wait([task])
         buffer[:] = bytes(len(buffer))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dynamo_h2 import HttpRequestClient, RemoteProtocolError, Response
-from tests.behaviours import standstill, turns, until
+from tests.behaviours import stuck, turns, until
 from tests.hostile.stage import (
     GOOD,
     VICTIM,
@@ -274,7 +274,7 @@ async def test_hundreds_of_cancels_that_cross_their_answers_leave_the_table_righ
 
 
 async def test_a_cancel_of_what_a_stuck_peer_does_not_take_returns_at_once(stage: Stage) -> None:
-    cancelled = asyncio.Event()
+    frozen, cancelled = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Connection) -> None:
         stream = await opening(peer, (frames.INITIAL_WINDOW, 2**30))
@@ -282,6 +282,7 @@ async def test_a_cancel_of_what_a_stuck_peer_does_not_take_returns_at_once(stage
         peer.respond(stream)
         await peer.recv_until(HEADERS)
         peer.freeze()
+        frozen.set()
         await cancelled.wait()
         peer.thaw()
         peer.forget_data = True
@@ -290,7 +291,8 @@ async def test_a_cancel_of_what_a_stuck_peer_does_not_take_returns_at_once(stage
     async def call(client: HttpRequestClient, url: str) -> str:
         await get(client, url)
         task = asyncio.create_task(client.request("POST", url, body=_noise()))
-        await standstill(client)
+        await frozen.wait()
+        await stuck(client)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

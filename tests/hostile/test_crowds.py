@@ -16,9 +16,10 @@ from dynamo_h2 import (
     Response,
     TransportError,
 )
-from tests.behaviours import standstill, turns, until
+from tests.behaviours import stuck, until
 from tests.hostile.stage import (
     GOOD,
+    MEMORY,
     UPLOAD,
     Outcome,
     Stage,
@@ -167,8 +168,10 @@ async def test_time_outs_behind_a_peer_that_sends_and_never_reads_do_not_pile_up
     stage: Stage,
 ) -> None:
     """Each would leave a head and a reset in the queue; it keeps its slot as long as it waits."""
+    stage.memory = 2 * MEMORY  # fifty large heads in several copies, of which asyncio keeps some
 
     async def script(peer: Connection) -> None:
+        peer.narrow()
         await peer.handshake((MAX_STREAMS, 50))
         peer.freeze()
         while client_is_there:
@@ -187,6 +190,7 @@ async def test_time_outs_behind_a_peer_that_sends_and_never_reads_do_not_pile_up
             errors = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(error) for error in errors} <= {RequestTimeout}
         client_is_there = False
+        await until(lambda: client.stats().connections_closed)
         return client.stats().requests_sent
 
     async def greet_and_call(client: HttpRequestClient, url: str) -> int:
@@ -213,33 +217,44 @@ async def endless() -> AsyncIterator[bytes]:
 
 async def unwritten(
     stage: Stage,
-    then: Callable[[Connection], Awaitable[None]],
+    then: Callable[[Connection, asyncio.Event], Awaitable[None]],
     kind: type[TransportError],
+    quiet: float = 0.01,
     **config: object,
 ) -> None:
-    """Requests that were never written are served elsewhere when the connection ends."""
-    queued = asyncio.Event()
+    """Requests that were never written are served elsewhere when the connection ends.
+
+    Args:
+        stage: Where it is played.
+        then: What the peer does to the connection; the event tells that the client has noticed.
+        kind: How the upload before them fails.
+        quiet: How long the kernel takes nothing before they are made, in seconds.
+        config: Fields of the client's configuration.
+    """
+    frozen, queued, noticed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def script(peer: Connection) -> None:
+        peer.narrow()
         await peer.handshake((INITIAL_WINDOW, WIDE))
         peer.window_update(0, WIDE)
         await peer.recv_until(HEADERS)
         peer.freeze()
+        frozen.set()
         await queued.wait()
-        await then(peer)
+        await then(peer, noticed)
 
     async with hostile_peer(script) as peer, stage.client(**config) as client:
         upload = client.request("POST", peer.url(), body=endless(), write_timeout=None)
-        stuck = asyncio.create_task(upload)
-        await turns(10)
-        await standstill(client)
+        uploading = asyncio.create_task(upload)
+        uploading.add_done_callback(lambda _: noticed.set())
+        await frozen.wait()
+        await stuck(client, quiet)
         waiting = [asyncio.create_task(get(client, peer.url())) for _ in range(5)]
-        await turns(10)
-        assert client.stats().requests_sent == 6
+        await until(lambda: client.stats().requests_sent == 6)
         queued.set()
         for response in await asyncio.gather(*waiting):
             assert (response.body, len(response.attempts)) == (GOOD, 2)
-        (error,) = await asyncio.gather(stuck, return_exceptions=True)
+        (error,) = await asyncio.gather(uploading, return_exceptions=True)
         assert type(error) is kind, repr(error)
         assert error.processed is None
         await expect_good(client, peer)
@@ -247,8 +262,9 @@ async def unwritten(
 
 
 async def test_requests_behind_a_connection_error_are_served_elsewhere(stage: Stage) -> None:
-    async def then(peer: Connection) -> None:
+    async def then(peer: Connection, noticed: asyncio.Event) -> None:
         peer.data(0, b"nobody's")
+        await noticed.wait()
         peer.thaw()
         peer.forget_data = True
 
@@ -256,15 +272,17 @@ async def test_requests_behind_a_connection_error_are_served_elsewhere(stage: St
 
 
 async def test_requests_behind_a_lost_connection_are_served_elsewhere(stage: Stage) -> None:
-    async def then(peer: Connection) -> None:
+    async def then(peer: Connection, _: asyncio.Event) -> None:
         peer.abort()
 
     await unwritten(stage, then, ConnectionLost)
 
 
 async def test_requests_behind_a_dead_peer_are_served_elsewhere(stage: Stage) -> None:
-    async def then(peer: Connection) -> None:
-        await asyncio.sleep(0)
+    async def then(_: Connection, noticed: asyncio.Event) -> None:
+        await noticed.wait()
 
-    times = {"keep_alive_interval": 0.2, "keep_alive_timeout": 0.2, "write_timeout": 0.5}
-    await unwritten(stage, then, KeepAliveTimeout, **times)
+    # A window that is too small for a segment is filled once TCP probes it, after 0.2 s: only then
+    # it is sure that nothing more is taken while the time of the peer runs out.
+    times = {"keep_alive_interval": 1.0, "keep_alive_timeout": 0.2, "write_timeout": 1.5}
+    await unwritten(stage, then, KeepAliveTimeout, quiet=0.4, **times)

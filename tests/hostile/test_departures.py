@@ -8,7 +8,7 @@ import pytest
 
 from dynamo_h2 import ConnectError, ConnectionLost, HttpRequestClient, Response
 from dynamo_h2.transport.protocol import ClientProtocol
-from tests.behaviours import standstill, turns, until
+from tests.behaviours import stuck, turns, until
 from tests.hostile.stage import (
     Call,
     Script,
@@ -239,8 +239,7 @@ async def test_a_whole_response_is_one_though_the_peer_asked_much_and_read_nothi
         await until(lambda: client.stats().requests_sent)
         assert client._pool is not None
         ours.extend(client._pool._open)
-        await until(lambda: ours[0]._paused)
-        await standstill(client)
+        await stuck(client)
         held_up.set()
         try:
             return await task

@@ -203,6 +203,11 @@ class Connection:
             while True:
                 await self.recv_frame()
 
+    def narrow(self) -> None:
+        """Let the kernel keep little of what is not read, however much memory it has."""
+        sock: socket.socket = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+
     def freeze(self) -> None:
         """Stop reading from the socket: the client's writes get stuck in the kernel's buffers."""
         self._transport.pause_reading()

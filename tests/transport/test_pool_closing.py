@@ -7,7 +7,17 @@ import asyncio
 import pytest
 
 from dynamo_h2 import ClientClosed, HttpRequestClient
-from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
+from tests.behaviours import (
+    greeted,
+    healthy,
+    patient,
+    serve,
+    shake,
+    standstill,
+    stuck,
+    turns,
+    until,
+)
 from tests.behaviours_pool import limited, start
 from tests.http2.frame_factory import GOAWAY, INITIAL_WINDOW, NO_ERROR
 from tests.peers.scripted import Connection, scripted_peer
@@ -127,7 +137,7 @@ async def test_a_peer_that_does_not_read_holds_nobody_up_who_closes() -> None:
         body = bytes(16 << 20)
         task = asyncio.create_task(client.request("POST", peer.url(), body=body, timeout=None))
         await greeted(peer)
-        await standstill(client)
+        await stuck(client)
         await client.close()
         with pytest.raises(ClientClosed):
             await task
