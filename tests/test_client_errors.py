@@ -227,7 +227,7 @@ async def test_an_idle_connection_is_not_asked_where_the_config_says_so() -> Non
 
 async def test_a_loop_that_was_blocked_takes_nobody_for_late(granian: Peer) -> None:
     """What the worker said meanwhile lies in the socket: it is read before anyone is judged."""
-    config = {"keep_alive_interval": 0.1, "keep_alive_timeout": 0.1}
+    config = {"keep_alive_interval": 0.1, "keep_alive_timeout": 0.25}
     async with client_for(granian, **config) as client:
         url = granian.url("/v1/rpc/x")
         await client.send_request(url, b"")
@@ -237,10 +237,10 @@ async def test_a_loop_that_was_blocked_takes_nobody_for_late(granian: Peer) -> N
             await standstill(client)
             sent = client.stats().bytes_sent
             await until(lambda sent=sent: client.stats().bytes_sent > sent)  # type: ignore[misc]  # a PING
-            time.sleep(0.4)  # noqa: ASYNC251 - blocking is what this is about
-            task = asyncio.create_task(client.send_request(url, b"", timeout=0.1))
+            time.sleep(0.6)  # noqa: ASYNC251 - blocking is what this is about
+            task = asyncio.create_task(client.send_request(url, b"", timeout=0.25))
             await turns(3)  # by now it is on its way
-            time.sleep(0.4)  # noqa: ASYNC251
+            time.sleep(0.6)  # noqa: ASYNC251
             assert await task == b""
         hanging.cancel()
         await asyncio.wait([hanging])

@@ -327,7 +327,7 @@ async def test_a_peer_that_falls_silent_gets_no_more_requests_than_it_takes(stag
     async def call(client: HttpRequestClient, url: str) -> int:
         await get(client, url)
         for _ in range(5):
-            calls = (client.request("GET", url, timeout=0.02) for _ in range(10))
+            calls = (client.request("GET", url, timeout=0.1) for _ in range(10))
             errors = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(error) for error in errors} == {RequestTimeout}
         sent = client.stats().requests_sent
@@ -353,7 +353,7 @@ async def test_a_peer_that_answers_nothing_but_ping_goes_on_being_asked(stage: S
     async def call(client: HttpRequestClient, url: str) -> int:
         await get(client, url)
         for _ in range(10):
-            calls = (client.request("GET", url, timeout=0.05) for _ in range(10))
+            calls = (client.request("GET", url, timeout=0.15) for _ in range(10))
             errors = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(error) for error in errors} == {RequestTimeout}
         return client.stats().requests_sent

@@ -278,11 +278,14 @@ async def cancel_at_every_turn(dial: Dial) -> int:
 
 
 async def settle(before: set[str]) -> None:
-    """See to it that nothing is open that was not `before`, after the turns that closing takes."""
-    for _ in range(100):
+    """See to it that nothing is open that was not `before`, after the turns that closing takes.
+
+    After a hundred of them the kernel gets some time, too: the peer has to hear of the end.
+    """
+    for turn in range(120):
         if not open_sockets() - before and asyncio.all_tasks() == {asyncio.current_task()}:
             return
-        await asyncio.sleep(0)
+        await asyncio.sleep(0 if turn < 100 else 0.01)
     pytest.fail(f"left behind: {open_sockets() - before}, {asyncio.all_tasks()}")
 
 

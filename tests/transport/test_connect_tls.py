@@ -11,6 +11,7 @@ import pytest
 from dynamo_h2.config import Http2Config
 from dynamo_h2.transport.connect import Dialer, _default_context, _Gate, dial_may_be_retried
 from dynamo_h2.transport.sockets import AddressInfo
+from tests.behaviours import until
 from tests.peers.tls import Certificates
 from tests.transport.dialling import NAME, reason, refusal
 from tests.transport.listening import Listener, Recorder, https, info, listening, turns
@@ -120,8 +121,7 @@ async def test_a_peer_without_alpn_is_refused(dialer: Dialer, certificates: Cert
             f" (peer 127.0.0.1:{listener.port})"
         )
         assert not dial_may_be_retried(error)
-        await turns(20)
-        assert listener.ended
+        await until(lambda: listener.ended)
     assert all(not each.received for each in listener.accepted)
 
 

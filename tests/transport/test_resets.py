@@ -17,7 +17,7 @@ LIMIT = 4
 
 async def time_out(client: HttpRequestClient, peer: ScriptedPeer) -> None:
     with pytest.raises(RequestTimeout):
-        await client.request("GET", peer.url("/lost"), timeout=0.02)
+        await client.request("GET", peer.url("/lost"), timeout=0.1)
 
 
 async def mute_at_first(connection: Connection) -> None:

@@ -256,8 +256,11 @@ async def test_an_alert_after_the_request_leaves_open_what_was_processed(
 async def test_an_alert_is_followed_by_another_attempt_only_when_nothing_was_sent(
     granian_mtls: Peer,
 ) -> None:
-    """Who is first here, the alert or the request, is a matter of luck."""
-    async with client_for(granian_mtls) as client:
+    """Who is first here, the alert or the request, is a matter of luck.
+
+    Where it is the alert, and the connection stood before, the same attempt has another try.
+    """
+    async with client_for(granian_mtls, connect_retries=1) as client:
         with pytest.raises((ConnectError, ConnectionLost), match="certificate required") as raised:
             await client.send_request(granian_mtls.url("/v1/rpc/x"), b"payload")
         stats = client.stats()
@@ -268,7 +271,8 @@ async def test_an_alert_is_followed_by_another_attempt_only_when_nothing_was_sen
     else:
         assert (error.processed, attempts) in {(None, 1), (None, 2), (None, 3), (False, 3)}
     assert stats.retries == max(0, stats.requests_sent - 1)
-    assert stats.connections_opened == attempts
+    assert stats.connections_opened <= 2 * attempts
+    assert stats.requests_sent <= stats.connections_opened
 
 
 async def test_a_server_that_asks_for_a_certificate_in_http_says_so_itself(
