@@ -253,11 +253,11 @@ async def test_a_loop_that_was_blocked_takes_no_time_from_the_next_request(grani
     url = granian.url("/tokens?count=2&interval_ms=50")
     async with client_for(granian, **config) as client:
         await client.request("GET", url)
-        time.sleep(0.5)  # noqa: ASYNC251
-        assert (await client.request("GET", url, timeout=0.4)).status == 200
+        time.sleep(1.0)  # noqa: ASYNC251
+        assert (await client.request("GET", url, timeout=0.9)).status == 200
         holder = asyncio.create_task(client.request("GET", url))
         await turns(3)
-        time.sleep(0.5)  # noqa: ASYNC251
-        response = await client.request("GET", url, timeout=0.4, pool_timeout=0.3)
+        time.sleep(1.0)  # noqa: ASYNC251
+        response = await client.request("GET", url, timeout=0.9, pool_timeout=0.8)
         assert response.status == 200
         await holder
