@@ -2,7 +2,7 @@
 
 1. A dial is started for all that wait (single flight), and has as many tries as the config allows
    and the budget of retries has tokens for. A connection that ends before its peer's SETTINGS were
-   there is a try that failed.
+   there, or whose peer has left before the dial was over, is a try that failed.
 2. Each try asks for the addresses, and races those that are not left alone for now.
 3. Where all of them are, it waits for the first that may be tried again. Who cannot wait that long
    is told at once what went wrong the last time; when nobody is left, the dial is over.
@@ -18,7 +18,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from dynamo_h2.errors import ClientClosed, ConnectError, ConnectTimeout, TransportError
+from dynamo_h2.errors import (
+    ClientClosed,
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    TransportError,
+)
 from dynamo_h2.transport.connect import DialReport, dial_may_be_retried
 from dynamo_h2.transport.protocol import ClientProtocol
 
@@ -46,6 +52,10 @@ if TYPE_CHECKING:
 
         def dialled(self, error: TransportError | None) -> None:
             """A dial is over; the error where it was in vain."""
+
+
+# What is said of a peer that was so fast that it has said goodbye before the dial was over.
+_LEFT = "the peer left as soon as it was connected"
 
 
 class Dialling:
@@ -232,11 +242,7 @@ class Dialling:
             ) from None
         self._resources.opened(protocol)
         assert report.winner is not None
-        if protocol.connection.ready and not protocol.connection.usable:
-            # Its peer was so fast that it has left again: the next try, but not at once.
-            self._addresses.failed([report.winner], monotonic())
-            return False
-        if protocol.connection.closed:
+        if not protocol.connection.usable:
             raise self._failure(protocol)
         self._addresses.connected(report.winner)
         self._host.connected(protocol, report.winner)
@@ -265,9 +271,13 @@ class Dialling:
         )
 
     def _failure(self, protocol: ClientProtocol) -> ConnectError:
-        """What to tell those who waited for a connection that ended before it was ready."""
+        """What to tell those who waited for a connection that was over before it was used."""
         make_error = protocol.connection.failure
-        cause = None if make_error is None else make_error(origin=self._name, processed=False)
+        cause: TransportError | None = None
+        if make_error is not None:
+            cause = make_error(origin=self._name, processed=False)
+        elif protocol.connection.ready:
+            cause = ConnectionLost(_LEFT, origin=self._name, processed=False)
         if isinstance(cause, ConnectError):
             return cause
         error = ConnectError(

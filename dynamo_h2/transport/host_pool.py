@@ -471,9 +471,9 @@ class HostPool:
             self._remove(protocol)
 
     def _ready(self, protocol: ClientProtocol) -> None:
-        address = self.connections.get(protocol)
-        if address is not None:
-            self._dialling.succeeded(address)
+        if protocol not in self.connections:
+            return  # where the dial is not over yet, `connected` tells it again
+        self._dialling.succeeded(self.connections[protocol])
         self.failed = False
         self._capacity = protocol.connection.capacity
         self._choice.settled(protocol)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dynamo_h2 import (
+    ConnectError,
     ConnectionLost,
     HttpRequestClient,
     RemoteProtocolError,
@@ -315,7 +316,7 @@ async def test_a_peer_that_leaves_in_its_first_flight_is_not_asked_for_ever(
         await peer.until_left()
 
     async with scripted_peer(handler) as peer, stage.client(max_retries=2) as client:
-        with pytest.raises((StreamReset, ConnectionLost)) as raised:
+        with pytest.raises((StreamReset, ConnectionLost, ConnectError)) as raised:
             await post(client, peer.url())
         assert raised.value.processed is False
         # Twice as many as attempts, where it leaves before anything was sent to it.

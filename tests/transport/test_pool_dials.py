@@ -26,7 +26,7 @@ from dynamo_h2.transport.resources import MAX_DIALS
 from dynamo_h2.transport.sockets import Address, AddressInfo
 from tests.behaviours import greeted, healthy, patient, serve, shake, standstill, turns, until
 from tests.behaviours_pool import start
-from tests.http2.frame_factory import HEADERS, MAX_STREAMS, REFUSED_STREAM, goaway, settings
+from tests.http2.frame_factory import HEADERS, REFUSED_STREAM, goaway, settings
 from tests.peers.scripted import Connection, scripted_peer
 from tests.transport.listening import Listener, info, listening, refusing_port, silent_port
 
@@ -143,7 +143,7 @@ async def test_a_call_may_have_less_time_to_connect_than_the_dial() -> None:
             await asyncio.wait([patient_one])
 
 
-# Peers that are faster than the dial
+# Peers that leave in the very turn in which a slot is handed out
 
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -153,61 +153,6 @@ class DialOptions(TypedDict, total=False):
     server_hostname: str | None
     addresses: Sequence[Address] | None
     report: DialReport | None
-
-
-class SlowDialer(Dialer):
-    """A dialer that is held up until the peer has had its say on the connection that was made."""
-
-    async def dial(
-        self, origin: Origin, factory: Callable[[], P], **options: Unpack[DialOptions]
-    ) -> P:
-        protocol = await super().dial(origin, factory, **options)
-        assert isinstance(protocol, ClientProtocol)
-        connection = protocol.connection
-        await until(lambda: connection.ready)
-        await turns(10)
-        return protocol
-
-
-@pytest.fixture
-def slow_dialer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamo_h2.client.Dialer", SlowDialer)
-
-
-@pytest.mark.usefixtures("slow_dialer")
-async def test_settings_that_come_before_the_dial_is_over_are_not_waited_for_again() -> None:
-    async def handler(connection: Connection) -> None:
-        await connection.handshake((MAX_STREAMS, 1))
-
-    async with scripted_peer(handler) as peer, HttpRequestClient(patient()) as client:
-        tasks = [start(client, peer, "/") for _ in range(3)]
-        connections = [await greeted(peer, index) for index in range(3)]
-        requests = [await connection.recv_request() for connection in connections]
-        for connection, request in zip(connections, requests, strict=True):
-            connection.respond(request.stream_id)
-        assert [(await task).status for task in tasks] == [200] * 3
-        assert client.stats().connections_opened == 3
-
-
-@pytest.mark.usefixtures("slow_dialer")
-async def test_a_peer_that_leaves_before_the_dial_is_over_gets_no_request() -> None:
-    async def handler(connection: Connection) -> None:
-        await connection.handshake()
-        if connection.index == 0:
-            connection.goaway(0)
-            await connection.until_left()
-        else:
-            await connection.serve()
-
-    async with scripted_peer(handler) as peer, HttpRequestClient(patient()) as client:
-        response = await client.request("GET", peer.url())
-        assert len(response.attempts) == 1
-        assert client.stats().connections_opened == 2
-        await until(lambda: client.stats().connections_closed == 1)
-        assert peer.connections[0].log(HEADERS) == []
-
-
-# Peers that leave in the very turn in which a slot is handed out
 
 
 class Leaving(Dialer):
