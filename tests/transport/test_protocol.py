@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from dynamo_h2.config import Http2Config
 from dynamo_h2.errors import TransportError
 from dynamo_h2.http2.connection import State
 from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
+from dynamo_h2.http2.stream import Need
 from dynamo_h2.http2.uploads import DIRECT_BODY
 from dynamo_h2.transport.protocol import FLUSH_LIMIT, HIGH_WATER, LOOKS
 from tests.behaviours import noise, patient, serve, turns
@@ -62,6 +64,27 @@ async def test_a_request_on_an_idle_connection_is_written_before_the_call_return
         assert wire.kinds() == [HEADERS, DATA]
         await turns(3)
         assert len(wire.writes) == 1
+
+
+async def test_what_an_answer_brings_about_goes_out_in_the_same_turn() -> None:
+    async with wired(settings(), settings_ack()) as (rig, wire):
+        first, second = rig.open("POST", b"payload"), rig.open("POST", b"payload")
+        await turns(2)
+        del wire.writes[:]
+
+        async def ask_again() -> None:
+            await first.wait(Need.DONE, monotonic())
+            rig.open("POST", b"payload")
+
+        task = asyncio.ensure_future(ask_again())
+        await turns(1)
+        rig.protocol.data_received(headers(first.stream_id, OK, end_stream=True))
+        seen: list[int] = []
+        asyncio.get_running_loop().call_soon(lambda: seen.extend(wire.kinds()))
+        await task
+        await turns(2)
+        assert not second.done
+        assert seen == wire.kinds() == [HEADERS, DATA]
 
 
 async def test_what_is_added_beside_it_in_one_turn_goes_out_in_one_write() -> None:
