@@ -2,8 +2,7 @@
 
 The road of a dial:
 
-1. The host is resolved and its addresses race (`dynamo_h2.transport.sockets`). A lone IPv4 address
-   is left to the loop, which goes with the next step at once.
+1. The host is resolved and its addresses race (`dynamo_h2.transport.sockets`), but for a lone one.
 2. The loop takes over the winner's socket. A `_Gate` stands where the caller's protocol will be.
 3. For https comes TLS; a peer that picks anything but ``h2`` by ALPN is refused.
 4. The caller's protocol is made and takes the gate's place. Nothing is awaited after that, so a
@@ -24,22 +23,20 @@ from dynamo_h2.transport.sockets import (
     Race,
     alternate,
     as_infos,
-    check_not_itself,
     connect_tcp,
     connect_unix,
     literal,
-    set_options,
     socket_options,
     system_resolver,
     unix_address,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from dynamo_h2.config import Http2Config
     from dynamo_h2.origin import Origin
-    from dynamo_h2.transport.sockets import Resolver, SocketOption
+    from dynamo_h2.transport.sockets import Resolver
 
 __all__ = ["DialReport", "Dialer", "dial_may_be_retried"]
 
@@ -174,37 +171,27 @@ class Dialer:
     ) -> asyncio.Transport:
         """Open a transport to one of the addresses."""
         if origin.socket_path is None and len(addresses) == 1:
-            (address,) = addresses
-            if address.family == socket.AF_INET:
-                return await self._open_alone(origin, address, report, gate)
-        sock = await self._connect(origin, addresses, report)
+            sock = await self._connect_alone(origin, addresses[0], report)
+        else:
+            sock = await self._connect(origin, addresses, report)
         try:
-            return await _adopt(sock, gate)
+            return await (_adopt if origin.socket_path is None else _adopt_unix)(sock, gate)
         except OSError as exc:
             _blame(exc, origin, report.winner, "")
             raise
 
-    async def _open_alone(
-        self, origin: Origin, address: Address, report: DialReport, gate: _Gate
-    ) -> asyncio.Transport:
-        """Open a transport to the only address, which the loops do with less ado than a race.
-
-        With less care, too: they lose the scope of an IPv6 address.
-        """
+    async def _connect_alone(
+        self, origin: Origin, address: Address, report: DialReport
+    ) -> socket.socket:
+        """Connect a socket to the only address, which needs no race."""
         report.tried.append(address)
-        transport: asyncio.Transport | None = None
         try:
-            transport, _ = await asyncio.get_running_loop().create_connection(
-                lambda: gate, *address.sockaddr
-            )
-            _adjust(gate.require_open(transport), self._options)
+            sock = await connect_tcp(address, self._options)
         except OSError as exc:
-            if transport is not None:
-                transport.abort()
             report.failed = [address]
             raise _error(origin, _summary([(address, exc)])) from exc
         report.winner = address
-        return transport
+        return sock
 
     async def _connect(
         self, origin: Origin, addresses: Sequence[Address], report: DialReport
@@ -401,7 +388,22 @@ class _Gate(asyncio.Protocol):
 
 
 async def _adopt(sock: socket.socket, gate: _Gate) -> asyncio.Transport:
-    """Give a connected socket to the loop.
+    """Give a connected TCP socket to the loop.
+
+    The loops have two ways for that. The one for sockets that a server has accepted does the same
+    with less ado, and it does not lose the scope of an IPv6 address.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.connect_accepted_socket(lambda: gate, sock)
+    except OSError:
+        sock.close()
+        raise
+    return transport
+
+
+async def _adopt_unix(sock: socket.socket, gate: _Gate) -> asyncio.Transport:
+    """Give a connected Unix socket to the loop.
 
     That takes a few turns of the loop and no network, so a cancellation waits for it: in the
     middle the loops disagree on who closes the socket, and uvloop's Unix transport closes it twice,
@@ -426,24 +428,6 @@ async def _make_transport(
     except OSError:
         sock.close()
         raise
-
-
-def _adjust(transport: asyncio.Transport, options: Iterable[SocketOption]) -> None:
-    """Check and set what a socket over IPv4 is made with elsewhere.
-
-    Through an object of our own: that of uvloop makes a new one for each call, and asks the system
-    what it is.
-
-    Raises:
-        OSError: The socket met itself.
-    """
-    number = transport.get_extra_info("socket").fileno()
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, number)
-    try:
-        check_not_itself(sock)
-        set_options(sock, options)
-    finally:
-        sock.detach()
 
 
 def _abort_made(making: asyncio.Future[asyncio.Transport]) -> None:

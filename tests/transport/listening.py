@@ -148,8 +148,10 @@ async def listening(
     try:
         yield listener
     finally:
+        # What the loop has accepted by now reaches its protocol, before the server ends and after.
+        await turns(20)
         server.close()
-        await turns(20)  # what the loop has accepted by now reaches its protocol
+        await turns(20)
         for each in listener.accepted:
             if each.transport is not None:
                 each.transport.abort()
