@@ -11,6 +11,9 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final, TypeVar
 from unittest.mock import patch
 
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+
 from dynamo_h2 import Http2Config, HttpRequestClient
 from dynamo_h2 import client as client_module
 from dynamo_h2.http2.frames import (
@@ -34,9 +37,19 @@ if TYPE_CHECKING:
 
     P = TypeVar("P", bound=asyncio.Protocol)
 
+
+def huffman_coded(text: bytes) -> bytes:
+    """Returns a string literal of a field block (RFC 7541 §5.2), as servers send it."""
+    coded = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(text)
+    return bytes((0x80 | len(coded),)) + coded
+
+
 URL: Final = "http://127.0.0.1:8000"
 # What granian answers, without what enters the decoder's table: :status 202, server and date.
-HEAD: Final = b"\x08\x03202\x0f\x27\x07granian\x0f\x12\x1dMon, 23 Nov 2026 16:14:39 GMT"
+HEAD: Final = b"\x08\x03202\x0f\x27%b\x0f\x12%b" % (
+    huffman_coded(b"granian"),
+    huffman_coded(b"Mon, 23 Nov 2026 16:14:39 GMT"),
+)
 READ: Final = 262_144  # bytes of a read, where a whole body is sent: as many as uvloop takes
 
 SMALL: Final = 4_096  # bytes of a body for which no credit is given back

@@ -45,12 +45,13 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def _requests(in_flight: int) -> AsyncIterator[Repeat]:
+async def _requests(in_flight: int, fields: bool = False) -> AsyncIterator[Repeat]:
+    headers = {"request-id": "5fbc2a4e", "x-frontend-send-ts-ns": "1764374400"} if fields else None
     client, body = Loopback().client(), payload(1, SIZE)
 
     async def send(count: int) -> None:
         for _ in range(count):
-            await client.send_request(URL + PATH, body)
+            await client.send_request(URL + PATH, body, headers)
 
     async def repeat(count: int) -> None:
         await asyncio.gather(*[send(count // in_flight) for _ in range(in_flight)])
@@ -131,6 +132,9 @@ async def _uploads() -> AsyncIterator[Repeat]:
 
 
 REQUEST: Final = Scene("request", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT))
+REQUEST_WITH_FIELDS: Final = Scene(
+    "request with fields", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT, fields=True)
+)
 CONNECTION: Final = Scene("connection", 64, _connections)
 TOKEN_READ: Final = Scene("token", 64 * STREAMS, partial(_data, STREAMS, TOKEN, TOKENS_PER_READ))
 LONE_TOKEN: Final = Scene("token that comes alone", 32 * STREAMS, partial(_data, STREAMS, TOKEN, 1))

@@ -25,12 +25,21 @@ from unittest.mock import patch
 import uvloop
 from h2.connection import H2Connection
 from h2.stream import StreamInputs
+from hpack.huffman_table import decode_huffman
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from bench.environment import pick_cores
-from bench.scenes import CONNECTION, DOWNLOAD, LONE_TOKEN, REQUEST, TOKEN_READ, UPLOADED
+from bench.scenes import (
+    CONNECTION,
+    DOWNLOAD,
+    LONE_TOKEN,
+    REQUEST,
+    REQUEST_WITH_FIELDS,
+    TOKEN_READ,
+    UPLOADED,
+)
 from bench.servers import staying_on
 from dynamo_h2 import client, exchange, routes
 from dynamo_h2.http2 import connection, fast, fast_outbound, hpack_cache, outbound, stream
@@ -194,11 +203,7 @@ _WINDOWS: Final = (
     "(self.local_settings.initial_window_size, self.remote_settings.initial_window_size)"
 )
 
-_NO_PLAIN_ROUTES: Final = rewritten(
-    client,
-    "HttpRequestClient._exchange",
-    ("self._routes.plain.get(url) if octets", "None if octets"),
-)
+_LOOKED_AT: Final = replaced(client.HttpRequestClient, "_plain_exchange", lambda *_: None)
 
 TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
@@ -246,14 +251,14 @@ TRICKS: Final[tuple[Trick, ...]] = (
         "routes are remembered",
         REQUEST,
         together(
-            _NO_PLAIN_ROUTES,
+            _LOOKED_AT,
             rewritten(routes, "Routes.find", ("self._routes.get(key)", "None")),
         ),
     ),
-    Trick("plain routes are found by their address alone", REQUEST, _NO_PLAIN_ROUTES),
+    Trick("bytes alone to a known address are not looked at", REQUEST, _LOOKED_AT),
     Trick(
         "bytes are taken as they are",
-        REQUEST,
+        REQUEST_WITH_FIELDS,
         rewritten(
             client, "HttpRequestClient._exchange", ("if isinstance(source, bytes):", "if False:")
         ),
@@ -294,6 +299,11 @@ TRICKS: Final[tuple[Trick, ...]] = (
         "a new response head is judged in place",
         CONNECTION,
         replaced(fast.FastEngine, "_take_new_head", _leave_it),
+    ),
+    Trick(
+        "short Huffman codes are read once",
+        CONNECTION,
+        replaced(hpack_cache, "_decode_short", decode_huffman),
     ),
     Trick(
         "DATA is judged in place", TOKEN_READ, replaced(fast.FastEngine, "_take_data", _leave_it)

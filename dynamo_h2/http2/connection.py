@@ -57,10 +57,10 @@ class Connection(Events):
     @property
     def has_output(self) -> bool:
         """Whether ``data_to_send`` may have something."""
-        uploads = self._uploads
-        if uploads.rings and uploads.waiting:
+        if self._output or self._last_words:
             return True
-        return self._engine.has_output or bool(self._last_words)
+        uploads = self._uploads
+        return bool(uploads.rings) and uploads.waiting
 
     @property
     def queued_control(self) -> int:

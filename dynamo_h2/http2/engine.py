@@ -116,7 +116,7 @@ class Engine(Outbound):
 
     def _reply(self, frame: bytes) -> None:
         """Queue an answer, as long as the peer takes them."""
-        self._output.append(frame)
+        self.output.append(frame)
         self.queued_control += 1
         if self.queued_control > MAX_QUEUED_CONTROL:
             raise PeerError(

@@ -74,7 +74,7 @@ class FastOutbound(Engine):
         stream_id = self._begin(head, _HALF_CLOSED_LOCAL if end_stream else _OPEN).stream_id
         length = len(block)
         flags = END_HEADERS | END_STREAM if end_stream else END_HEADERS
-        self._output.append(
+        self.output.append(
             _pack_header(length >> 8, length & 0xFF, _HEADERS, flags, stream_id) + block
         )
         return stream_id
@@ -97,7 +97,7 @@ class FastOutbound(Engine):
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
         length = len(block)
-        self._output.append(
+        self.output.append(
             b"".join(
                 (
                     _pack_header(length >> 8, length & 0xFF, _HEADERS, END_HEADERS, stream_id),
@@ -131,7 +131,7 @@ class FastOutbound(Engine):
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
         if size > limit:
-            view, at, output = memoryview(data), 0, self._output
+            view, at, output = memoryview(data), 0, self.output
             header = _pack_header(limit >> 8, limit & 0xFF, _DATA, 0, stream_id)
             while size - at > limit:
                 output += (header, view[at : at + limit])
@@ -139,9 +139,9 @@ class FastOutbound(Engine):
             data = view[at:]
             size -= at
         flags = END_STREAM if end_stream else 0
-        self._output.append(_pack_header(size >> 8, size & 0xFF, _DATA, flags, stream_id))
+        self.output.append(_pack_header(size >> 8, size & 0xFF, _DATA, flags, stream_id))
         if size:
-            self._output.append(data)
+            self.output.append(data)
         if end_stream:
             if stream.state_machine.state is _OPEN:
                 stream.state_machine.state = _HALF_CLOSED_LOCAL

@@ -11,6 +11,7 @@ hpack stays the authority for tables, integers and Huffman codes. Put right here
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from h2.errors import ErrorCodes
@@ -47,6 +48,10 @@ __all__ = [
 
 # RFC 7541 §4.2: an encoder signals at most the smallest and the final size before a block.
 _MAX_SIZE_UPDATES: Final = 2
+
+# Huffman-coded strings that are remembered, and how long they are at most (bytes).
+_MAX_STRINGS: Final = 256
+_SHORT: Final = 32
 
 # A header list that is longer than announced is read on, so that the table stays right and only
 # the stream is lost; past this many times the limit, and past what any peer may send unasked, it
@@ -341,4 +346,13 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
     if end > len(block):
         raise HPACKDecodingError("truncated block")
     text = block[start:end]
-    return (decode_huffman(text) if block[at] & 0x80 else text), end
+    if not block[at] & 0x80:
+        return text, end
+    return (_decode_short(text) if length <= _SHORT else decode_huffman(text)), end
+
+
+# Servers say the same on all their connections: what they are called, and the date of this second.
+# Saves 38 calls and 7.5 of 254 µs per connection; A/A ±1.4.
+@lru_cache(maxsize=_MAX_STRINGS)
+def _decode_short(text: bytes) -> bytes:
+    return decode_huffman(text)

@@ -122,6 +122,7 @@ class Lifecycle(Receiver):
         self._last_words: list[bytes | memoryview] = []
         self._goaway = ""
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
+        self._output = self._engine.output
         # The same dict as h2's, with the type of what is in it.
         self._engine_streams = cast("dict[int, EngineStream]", self._engine.streams)
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)

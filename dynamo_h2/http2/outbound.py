@@ -106,6 +106,7 @@ class Outbound(H2Connection):
 
     Attributes:
         settings_received: Whether the peer's first SETTINGS have been applied.
+        output: Bytes that are queued, in order; always the same list.
         queued_control: Answers (ACKs, RST_STREAM) that are queued and not yet taken.
         connection_receive_window: What the peer may send on all streams together.
         peer_last_stream_id: The lowest ``last_stream_id`` of the peer's GOAWAYs, None without one.
@@ -151,7 +152,7 @@ class Outbound(H2Connection):
         self._data_to_send = bytearray()
         # h2's table of bound methods would make every connection a reference cycle.
         self._frame_dispatch_table = {}
-        self._output: list[bytes | memoryview] = []
+        self.output: list[bytes | memoryview] = []
         self._settings_in_flight = False
         self.settings_received = False
         self.queued_control = 0
@@ -163,11 +164,6 @@ class Outbound(H2Connection):
     def failed(self) -> bool:
         """Whether the connection ended in a connection error; nothing is read or sent after it."""
         return self.state_machine.state is ConnectionState.CLOSED
-
-    @property
-    def has_output(self) -> bool:
-        """Whether `take_output` would return anything."""
-        return bool(self._output)
 
     @property
     def open_streams(self) -> int:
@@ -221,7 +217,7 @@ class Outbound(H2Connection):
             flight += frames.pack_window_update(0, increment)
         # A connection's window may not begin below 65,535 bytes (RFC 9113 §6.9.2).
         window.max_window_size = window.current_window_size
-        self._output.append(flight)
+        self.output.append(flight)
 
     initiate_connection = initiate
 
@@ -365,7 +361,7 @@ class Outbound(H2Connection):
         """Send RST_STREAM, once; a stream that is closed or unknown is left alone."""
         stream = self._stream(stream_id)
         if stream is not None and not self.failed:
-            self._output.append(self._close_by_reset(stream, code))
+            self.output.append(self._close_by_reset(stream, code))
 
     def forget(self, stream_id: int) -> None:
         """Close a stream without a word to the peer, which never saw it (RFC 9113 §6.8)."""
@@ -389,12 +385,12 @@ class Outbound(H2Connection):
         window = self.stream_window(stream_id) if stream_id else self.connection_receive_window
         if window is not None and not self.failed:
             window.window_opened(increment)
-            self._output.append(frames.pack_window_update(stream_id, increment))
+            self.output.append(frames.pack_window_update(stream_id, increment))
 
     def goaway(self, code: int, debug: bytes = b"") -> None:
         """Send GOAWAY; streams go on. A server opens none here, so the last of them is 0."""
         if not self.failed:
-            self._output.append(frames.pack_goaway(0, code, debug))
+            self.output.append(frames.pack_goaway(0, code, debug))
 
     def change_settings(self, settings: dict[int, int]) -> bool:
         """Send SETTINGS, in force from their ACK on.
@@ -417,7 +413,8 @@ class Outbound(H2Connection):
 
     def take_output(self) -> list[bytes | memoryview]:
         """Return everything that is queued, in order, and leave the queue empty."""
-        output, self._output = self._output, []
+        output = self.output.copy()
+        self.output.clear()
         self.queued_control = 0
         return output
 
@@ -429,11 +426,11 @@ class Outbound(H2Connection):
         """
         data = b"".join(self.take_output())
         if amount is not None and amount < len(data):
-            self._output.append(data[amount:])
+            self.output.append(data[amount:])
         return data[:amount]
 
     def _prepare_for_sending(self, frames: list[Frame]) -> None:
-        self._output += [frame.serialize() for frame in frames]
+        self.output += [frame.serialize() for frame in frames]
 
     # Streams
 

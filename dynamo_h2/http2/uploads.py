@@ -85,14 +85,16 @@ class Uploads:
         data = request.data
         if data and not request.trailers:
             size = len(data)
-            if size + self._direct > DIRECT_BODY >= size:
+            direct = self._direct + size
+            if direct > DIRECT_BODY >= size:
                 self._flush()
+                direct = self._direct + size
             if (
-                size + self._direct <= DIRECT_BODY
+                direct <= DIRECT_BODY
                 and size <= self._largest
                 and size <= self._engine.outbound_flow_control_window
             ):
-                self._direct += size
+                self._direct = direct
                 own = bytes(data) if request.mutable else data
                 return self._engine.send_request(request.head, request.fields, own), True
         end = not (data or request.upload or request.trailers)

@@ -16,6 +16,7 @@ from bench.scenes import (
     DOWNLOAD,
     LONE_TOKEN,
     REQUEST,
+    REQUEST_WITH_FIELDS,
     TOKEN_READ,
     UPLOADED,
     Scene,
@@ -23,7 +24,15 @@ from bench.scenes import (
 from bench.tricks import LEAST_ROUNDS, TRICKS, Gain, Trick, count_calls, measure, rewritten, row
 from dynamo_h2.http2 import fast, stream
 
-SCENES = [REQUEST, CONNECTION, TOKEN_READ, LONE_TOKEN, DOWNLOAD, UPLOADED]
+SCENES = [
+    REQUEST,
+    REQUEST_WITH_FIELDS,
+    CONNECTION,
+    TOKEN_READ,
+    LONE_TOKEN,
+    DOWNLOAD,
+    UPLOADED,
+]
 PACKAGE = Path(fast.__file__).parents[1]
 
 # The tricks are those of the fast engine.
