@@ -281,6 +281,11 @@ TRICKS: Final[tuple[Trick, ...]] = (
         replaced(outbound.Outbound, "__init__", _begin_as_h2),
     ),
     Trick(
+        "the first flight is packed once",
+        CONNECTION,
+        replaced(outbound, "_first_flight", outbound._first_flight.__wrapped__),  # noqa: SLF001 - as it does
+    ),
+    Trick(
         "the first head is encoded like all others",
         CONNECTION,
         replaced(fast.FastEngine, "_is_new", _leave_it),

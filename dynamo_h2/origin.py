@@ -35,6 +35,8 @@ _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
 # Visible ASCII without "#", a percent sign only before two hex digits (RFC 3986 §3.3, §3.4). The
 # repetitions are possessive: without that a bad character at the end costs exponential time.
 _PATH = re.compile(r"(?:[!-\"$&-~]++|%[0-9A-Fa-f]{2})*+")
+# What most addresses are, in one look: http, a name or an IPv4 address, a port, a path.
+_PLAIN = re.compile(r"http://([a-z0-9._-]+):([0-9]{1,5})(/" + _PATH.pattern + ")?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -94,6 +96,9 @@ def parse_address(address: str) -> Target:
         InvalidRequest: It is not an address, and the message says why.
     """
     _check_text(address)
+    plain = _PLAIN.fullmatch(address)
+    if plain is not None:
+        return Target(Origin("http", _parse_host(plain[1]), _parse_port(plain[2])), plain[3] or "/")
     if _UNIX.match(address):
         return _parse_unix(address)
     scheme, rest = _split_scheme(address)
@@ -145,18 +150,14 @@ def _parse_authority(authority: str, default_port: int) -> tuple[str, int]:
         literal, bracket, port = authority[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
             raise InvalidRequest(f"{authority!r} is not [IPv6 address]:port")
-        return _parse_ipv6(literal), _parse_port(port, default_port)
+        return _parse_ipv6(literal), _parse_port(port[1:]) if port else default_port
     host, colon, port = authority.partition(":")
     if ":" in port:
         raise InvalidRequest(f"{authority!r} has two colons; IPv6 is written [address]:port")
-    return _parse_host(host), _parse_port(colon + port, default_port)
+    return _parse_host(host), _parse_port(port) if colon else default_port
 
 
-def _parse_port(text: str, default: int) -> int:
-    """Read ``:port``; nothing at all means the default."""
-    if not text:
-        return default
-    digits = text[1:]
+def _parse_port(digits: str) -> int:
     if not _PORT.fullmatch(digits) or not 1 <= int(digits) <= 65_535:
         raise InvalidRequest(f"the port {digits!r} is not a number from 1 to 65535")
     return int(digits)

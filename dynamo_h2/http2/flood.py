@@ -49,7 +49,7 @@ class FloodGuard:
     __slots__ = ("_filled_at", "_left")
 
     def __init__(self, now: float) -> None:
-        self._left = [float(rate) for rate in ALLOWANCE]
+        self._left: list[float] = [*ALLOWANCE]
         self._filled_at = [now] * len(ALLOWANCE)
 
     def count(self, kind: Idle, now: float) -> None:

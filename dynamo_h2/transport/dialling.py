@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     class Host(Protocol):
         """For whom is dialled."""
 
+        name: str
+
         def connected(self, protocol: ClientProtocol, address: Address) -> None:
             """Take a connection that stands."""
 
@@ -79,7 +81,7 @@ class Dialling:
     ) -> None:
         self._resources = resources
         self._key = key
-        self._name = str(key.origin)
+        self._name = host.name
         self._host = host
         self._names = names
         self._addresses = addresses

@@ -113,7 +113,7 @@ class HostPool:
         choice = self._choice
         protocol = choice.only
         if protocol is None or protocol is avoid:
-            protocol = self._choose(avoid)
+            protocol = self._choose(avoid) if self.connections else None
             if protocol is None:
                 return None
         connection = protocol.connection
