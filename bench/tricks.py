@@ -199,9 +199,7 @@ async def _next_in_steps(body: exchange.BodyStream) -> bytes:
     return await step()
 
 
-_WINDOWS: Final = (
-    "(self.local_settings.initial_window_size, self.remote_settings.initial_window_size)"
-)
+_WINDOWS: Final = "(self.local_settings.stream_window, self.remote_settings.stream_window)"
 
 _LOOKED_AT: Final = replaced(client.HttpRequestClient, "_plain_exchange", lambda *_: None)
 
@@ -243,7 +241,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
             rewritten(
                 fast_outbound,
                 "FastOutbound.send_request",
-                ("self._windows[1]", "self.remote_settings.initial_window_size"),
+                ("self._windows[1]", "self.remote_settings.stream_window"),
             ),
         ),
     ),

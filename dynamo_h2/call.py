@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from dynamo_h2.errors import InvalidRequest
 
@@ -82,7 +83,8 @@ class CallOptions(TypedDict, total=False):
 _OPTIONS = frozenset(CallOptions.__annotations__)
 
 
-class Times(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Times:
     """The limits of one call: times in seconds, infinite for none, and whether to retry."""
 
     timeout: float
@@ -125,7 +127,7 @@ class Times(NamedTuple):
             raise InvalidRequest(f"affinity is {affinity!r}, allowed: a str, or None")
         if "retryable" in options:
             changes["retryable"] = _flag("retryable", options["retryable"])
-        return self._replace(**changes) if changes else self
+        return replace(self, **changes) if changes else self
 
 
 def _limit(seconds: float | None) -> float:

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from h2.errors import ErrorCodes
 
@@ -40,7 +41,8 @@ _DATA: Final = Need.DATA
 _logger = logging.getLogger("dynamo_h2")
 
 
-class Terms(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Terms:
     """What is the same for all requests of a client.
 
     Args:

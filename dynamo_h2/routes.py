@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from dynamo_h2.http2.headers import build_head, normalize_headers
 from dynamo_h2.origin import parse_address
@@ -28,7 +29,8 @@ LOOK_AT: Final = 256
 _OCTETS: Final[tuple[Field, ...]] = ((b"content-type", b"application/octet-stream"),)
 
 
-class Route(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Route:
     """Where a request goes, and what of its head is the same each time.
 
     Args:

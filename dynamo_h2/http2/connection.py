@@ -46,6 +46,8 @@ class Connection(Events):
     Its arguments and attributes are those of `Lifecycle`.
     """
 
+    __slots__ = ()
+
     def start(self, now: float, settings_due: float = inf) -> None:
         """Queue the preface; the peer's SETTINGS have to arrive by ``settings_due`` (seconds)."""
         self.now = self._started_at = now

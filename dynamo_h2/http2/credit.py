@@ -206,7 +206,7 @@ class Credit:
     @property
     def _under_way(self) -> int:
         """Bytes by which the SETTINGS in flight will move every stream."""
-        return self._announced - self._engine.local_settings.initial_window_size
+        return self._announced - self._engine.local_settings.stream_window
 
     def _tell(self, now: float, stream_id: int, window: ReceiveWindow, increment: int) -> bool:
         """Tell the estimator of a grant; true when the windows are to grow."""
@@ -362,9 +362,7 @@ class Credit:
     def _rationed(self) -> bool:
         """Whether the peer has acknowledged that only streams which are read have a window."""
         return (
-            self.pressed
-            and not self._announced
-            and not self._engine.local_settings.initial_window_size
+            self.pressed and not self._announced and not self._engine.local_settings.stream_window
         )
 
     @property

@@ -58,6 +58,8 @@ class Engine(Outbound):
         receiver: Is told what arrives.
     """
 
+    __slots__ = ("_no_priorities", "_reader", "_receiver")
+
     def __init__(self, config: Http2Config, receiver: Receiver) -> None:
         super().__init__(config)
         self._receiver = receiver
@@ -239,7 +241,7 @@ class Engine(Outbound):
         settings = frames.parse_settings(body)
         if len(settings) > MAX_SETTINGS:
             raise PeerError(f"{len(settings)} settings at once", ErrorCodes.ENHANCE_YOUR_CALM)
-        previous_initial_window = self.remote_settings.initial_window_size
+        previous_initial_window = self.remote_settings.stream_window
         for code, value in settings:
             self._apply_setting(code, value)
         self.settings_received = True

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 class Events(Lifecycle):
     """What the engine tells a connection, see `Receiver`."""
 
+    __slots__ = ()
+
     def on_settings(self, previous_initial_window: int) -> None:
         """The peer's SETTINGS were applied."""
         self._flood.count(Idle.SETTINGS, self.now)
         engine = self._engine
         self.capacity = min(self._config.max_concurrent_streams, engine.peer_stream_limit)
-        window = engine.remote_settings.initial_window_size
+        window = engine.remote_settings.stream_window
         self._uploads.peer_settings(engine.max_outbound_frame_size, window)
         if window > previous_initial_window:
             for stream in self.streams.values():

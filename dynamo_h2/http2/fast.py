@@ -98,6 +98,8 @@ class FastEngine(FastOutbound):
         receiver: Is told what arrives.
     """
 
+    __slots__ = ("_between_frames", "_data_end", "_data_left", "_data_stream", "_heads")
+
     def __init__(self, config: Http2Config, receiver: Receiver) -> None:
         super().__init__(config, receiver)
         # The DATA frame whose payload is still arriving: stream, flags, bytes to come.

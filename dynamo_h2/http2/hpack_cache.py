@@ -338,7 +338,10 @@ def _string(text: bytes, huffman: bool) -> bytes:
 
 
 def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
-    length, start = _read_integer(block, at, 7)
+    if at < len(block) and (length := block[at] & 0x7F) < _ONE_BYTE_LENGTH:
+        start = at + 1
+    else:
+        length, start = _read_integer(block, at, 7)
     end = start + length
     if end > len(block):
         raise HPACKDecodingError("truncated block")

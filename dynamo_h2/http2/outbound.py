@@ -96,6 +96,11 @@ class _SettingsInForce(Settings):
         values = self._settings.get(code)
         return values[0] if values else None
 
+    @property
+    def stream_window(self) -> int:
+        """INITIAL_WINDOW_SIZE as it is in force; h2 takes three calls for it."""
+        return self._settings[SettingCodes.INITIAL_WINDOW_SIZE][0]
+
     def in_force(self) -> tuple[int, ...]:
         """The values of all of them, without those that are not acknowledged yet."""
         return tuple(values[0] for values in self._settings.values())
@@ -114,6 +119,16 @@ class Outbound(H2Connection):
         connection_receive_window: What the peer may send on all streams together.
         peer_last_stream_id: The lowest ``last_stream_id`` of the peer's GOAWAYs, None without one.
     """
+
+    # With what is h2's in one dict, that would be too long to share its keys with others.
+    __slots__ = (
+        "_settings_in_flight",
+        "connection_receive_window",
+        "output",
+        "peer_last_stream_id",
+        "queued_control",
+        "settings_received",
+    )
 
     MAX_CLOSED_STREAMS = 1000
 
@@ -278,8 +293,8 @@ class Outbound(H2Connection):
         stream = EngineStream(
             stream_id,
             self.config,
-            self.local_settings.initial_window_size,
-            self.remote_settings.initial_window_size,
+            self.local_settings.stream_window,
+            self.remote_settings.stream_window,
         )
         stream.max_outbound_frame_size = self.max_outbound_frame_size
         self.streams[stream_id] = stream

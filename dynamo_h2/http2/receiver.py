@@ -18,6 +18,8 @@ class Receiver(Protocol):
     that is a connection error, as if the engine had found it. Lists of fields must not be changed.
     """
 
+    __slots__ = ()
+
     @abstractmethod
     def on_settings(self, previous_initial_window: int) -> None:
         """The peer's SETTINGS were applied; its INITIAL_WINDOW_SIZE was that many bytes before."""

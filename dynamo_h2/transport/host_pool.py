@@ -423,7 +423,8 @@ class HostPool:
         """When an address without a connection may get one, in seconds; infinite for never."""
         count, config = len(self.connections), self._config
         if (
-            not 0 < count < min(config.connection_limit, max(1, config.pool_max_idle_per_host))
+            self._names.fixed
+            or not 0 < count < min(config.connection_limit, max(1, config.pool_max_idle_per_host))
             or self._dialling.task is not None
             or self._choice.unready
             or self._choice.barred

@@ -43,16 +43,17 @@ class Names:
         on_refreshed: Called after an answer that was not asked for by a dial.
 
     Attributes:
+        fixed: Whether there is a single one for ever, because the origin names no name.
         refresh_at: When it is time to ask again, in monotonic seconds; infinite for never.
     """
 
     __slots__ = (
         "_addresses",
-        "_fixed",
         "_on_refreshed",
         "_origin",
         "_resources",
         "_task",
+        "fixed",
         "refresh_at",
     )
 
@@ -70,7 +71,7 @@ class Names:
         self._task: asyncio.Task[None] | None = None
         self.refresh_at = 0.0  # there was no answer yet
         fixed = _fixed(origin)
-        self._fixed = bool(fixed)
+        self.fixed = bool(fixed)
         if fixed:
             addresses.learn(fixed)
             self.refresh_at = inf
@@ -86,7 +87,7 @@ class Names:
         Raises:
             ConnectError: There is no address, and none is known from before.
         """
-        if self._fixed:
+        if self.fixed:
             return
         known = self._addresses.any_known
         try:
