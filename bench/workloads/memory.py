@@ -30,6 +30,7 @@ class IdleConnections:
     unit: ClassVar[str] = "connection"
     kind: ClassVar[Kind] = "hosts"
     server: ClassVar[str] = "nginx"
+    awake: ClassVar[bool] = False
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:
@@ -50,6 +51,7 @@ class OpenStreams:
     unit: ClassVar[str] = "stream"
     kind: ClassVar[Kind] = "stream"
     server: ClassVar[str] = "granian"
+    awake: ClassVar[bool] = False
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:

@@ -57,6 +57,7 @@ class Tokens:
     streams: int
     paced: bool = False
     server: ClassVar[str] = "granian"
+    awake: ClassVar[bool] = False
     unit: ClassVar[str] = "token"
     kind: ClassVar[Kind] = "stream"
 

@@ -191,7 +191,7 @@ class Dialling:
 
     async def _connect(self) -> None:
         """Make one connection, with as many tries as the config allows."""
-        while await self._until_one_may_be_tried():
+        while self._addresses.next_try() <= monotonic() or await self._until_one_may_be_tried():
             report = DialReport()
             try:
                 async with self._resources.dials:
@@ -229,7 +229,8 @@ class Dialling:
         try:
             async with asyncio.timeout(timeout):
                 now = monotonic()
-                await self._names.resolve(now)
+                if not self._names.fixed:
+                    await self._names.resolve(now)
                 addresses = self._addresses.order(now, unused_only=self._spare)
                 if not addresses:
                     return self._spare

@@ -87,8 +87,6 @@ class Names:
         Raises:
             ConnectError: There is no address, and none is known from before.
         """
-        if self.fixed:
-            return
         known = self._addresses.any_known
         try:
             # With half of a dial's time left, a connection can still be made to what is known.

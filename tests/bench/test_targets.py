@@ -10,7 +10,8 @@ from bench import budget
 from bench.adapter import BASELINE
 from bench.addresses import HOST_ADDRESSES, host_urls
 from bench.clients import CLIENTS
-from bench.expectations import FEW_STREAMS, SMALL_FRAMES, check
+from bench.environment import KEPT_AWAKE
+from bench.expectations import FEW_STREAMS, SMALL_FRAMES, check, why_awake
 from bench.page import PAGE, RESULTS, make_page
 from bench.plots import draw_all
 from bench.report import sheets
@@ -127,6 +128,20 @@ def test_expectations_are_reported_as_they_come_out() -> None:
     assert frames.measured.median == 1.5
     assert pool.measured.median == 75
     assert streams.measured.median == pytest.approx(-10)
+
+
+def test_the_page_says_what_sleeping_cores_cost() -> None:
+    asleep = table("unary-1", "p50_ms", ours=[0.12], bare=[0.2], limit=[0.1])
+    awake = table("awake-unary-1", "p50_ms", ours=[0.06], bare=[0.15], limit=[0.045])
+    assert why_awake(results(asleep, awake)) is None  # they were not kept awake
+    awake.title = f"a title, {KEPT_AWAKE}"
+    reason = why_awake(results(asleep, awake))
+    assert reason is not None
+    assert "took 50 of the 200 µs" in reason
+    assert "0.50 of the baseline's time and this client 0.60" in reason
+    assert "0.30 and 0.40" in reason
+    assert why_awake(results(asleep)) is None
+    assert why_awake(results(asleep, Table("awake-unary-1", awake.title, "request"))) is None
 
 
 def full_results() -> Results:
