@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -15,6 +18,7 @@ from dynamo_h2.errors import InvalidRequest
 from dynamo_h2.http2.headers import (
     SENSITIVE,
     Field,
+    HeaderChecker,
     Malformed,
     build_head,
     check_response_head,
@@ -465,3 +469,50 @@ def test_the_content_length_of_a_response_is_read(
 def test_a_bad_or_contradictory_content_length_is_malformed(lengths: list[bytes]) -> None:
     with pytest.raises(Malformed, match="content-length"):
         response_content_length([(b"content-length", length) for length in lengths])
+
+
+# Checked once
+
+NAMES = st.sampled_from(
+    [
+        "Request-ID",
+        b"traceparent",
+        "x-custom",
+        "content-length",
+        "host",
+        "cookie",
+        ":path",
+        "te",
+        "",
+    ]
+)
+VALUES = st.sampled_from(["7", b"7", "é", "ключ", " 7", "a\nb", "trailers", "", 7, None])
+PAIRS = st.one_of(
+    st.tuples(NAMES, VALUES), st.tuples(NAMES), st.tuples(NAMES, VALUES, VALUES), VALUES
+)
+
+
+def outcome(normalize: Callable[[Any], object], headers: object) -> object:
+    """What comes of it: fields, or an error, whichever of several bad fields it names."""
+    try:
+        return normalize(headers)
+    except InvalidRequest:
+        return InvalidRequest
+
+
+@given(st.lists(st.lists(PAIRS, max_size=3), max_size=12))
+def test_a_checker_that_remembers_says_what_one_without_memory_says(calls: list[Any]) -> None:
+    checker = HeaderChecker()
+    for headers in calls:
+        for _ in range(2):
+            assert outcome(checker.normalize, headers) == outcome(normalize_headers, headers)
+
+
+def test_of_a_field_that_differs_the_value_is_checked_each_time() -> None:
+    checker = HeaderChecker()
+    for number in range(3_000):
+        value = f"{number}"
+        assert checker.normalize([("Request-ID", value)]) == ((b"request-id", value.encode()),)
+    for bad in ("a\r\nb: c", " 7", "\x00"):
+        with pytest.raises(InvalidRequest, match="request-id"):
+            checker.normalize([("Request-ID", bad)])
