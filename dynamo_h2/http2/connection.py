@@ -100,14 +100,13 @@ class Connection(Events):
             self.timer_at = min(self.timer_at, self._silence.begin_work(now))
         if self._credit.watched:
             self._credit.opening(now)
+        # A request that is alone is written before it is kept account of: the peer is at work
+        # meanwhile.
+        at_once = alone and not self._credit.watched
         try:
-            stream_id, sent = self._uploads.open(request)
+            stream_id, sent = self._uploads.open(request, self._flush_opening if at_once else None)
         except ProtocolError as error:
             raise LocalProtocolError(str(error), origin=self.origin, processed=False) from error
-        written = alone and sent and not self._credit.watched
-        if written:
-            # Before it is kept account of: the peer is at work meanwhile.
-            self._flush()
         timer_was = self.timer_at
         stream = Stream(
             stream_id,
@@ -129,7 +128,7 @@ class Connection(Events):
                 self._arm(stream)
         if stream_id > LAST_STREAM_ID:
             self.drain(now)
-        if not written or self.timer_at < timer_was:
+        if not (at_once and sent) or self.timer_at < timer_was:
             self._on_output()
         return stream
 

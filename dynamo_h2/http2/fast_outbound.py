@@ -21,7 +21,7 @@ from dynamo_h2.http2.frames import END_HEADERS, END_STREAM, FrameType
 from dynamo_h2.http2.hpack_cache import StatelessEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dynamo_h2.config import Http2Config
     from dynamo_h2.http2.engine_stream import EngineStream
@@ -73,7 +73,8 @@ class FastOutbound(Engine):
         block = self._block(head, fields)
         if block is None:
             return super().open_stream(head, fields, end_stream)
-        stream_id = self._begin(head, _HALF_CLOSED_LOCAL if end_stream else _OPEN).stream_id
+        stream_id = self._next_id()
+        self._begin(stream_id, head, _HALF_CLOSED_LOCAL if end_stream else _OPEN)
         length = len(block)
         flags = END_HEADERS | END_STREAM if end_stream else END_HEADERS
         self.output.append(
@@ -82,7 +83,11 @@ class FastOutbound(Engine):
         return stream_id
 
     def send_request(
-        self, head: RequestHead, fields: Sequence[Field], data: bytes | memoryview
+        self,
+        head: RequestHead,
+        fields: Sequence[Field],
+        data: bytes | memoryview,
+        flush: Callable[[], None] | None = None,
     ) -> int:
         """Send a request with a small body as one buffer: HEADERS, DATA, END_STREAM."""
         size = len(data)
@@ -93,10 +98,8 @@ class FastOutbound(Engine):
             or size > self.outbound_flow_control_window
             or size > self._windows[1]
         ):
-            return super().send_request(head, fields, data)
-        stream = self._begin(head, _HALF_CLOSED_LOCAL)
-        stream_id = stream.stream_id
-        stream.outbound_flow_control_window -= size
+            return super().send_request(head, fields, data, flush)
+        stream_id = self._next_id()
         self.outbound_flow_control_window -= size
         length = len(block)
         self.output.append(
@@ -109,6 +112,9 @@ class FastOutbound(Engine):
                 )
             )
         )
+        if flush is not None:
+            flush()  # before the stream is made: the peer is at work meanwhile
+        self._begin(stream_id, head, _HALF_CLOSED_LOCAL).outbound_flow_control_window -= size
         return stream_id
 
     def send_body(self, stream_id: int, data: bytes | memoryview, end_stream: bool = False) -> None:
@@ -176,13 +182,17 @@ class FastOutbound(Engine):
             self.state_machine.state is ConnectionState.IDLE and not self.highest_outbound_stream_id
         )
 
-    def _begin(self, head: RequestHead, state: StreamState) -> EngineStream:
-        """Open a stream whose head is being queued."""
+    def _next_id(self) -> int:
+        """Take the identifier of the next stream."""
         stream_id = self.highest_outbound_stream_id + 2
         if stream_id == 2:
             stream_id = 1
             self.state_machine.state = _CLIENT_OPEN
         self.highest_outbound_stream_id = stream_id
+        return stream_id
+
+    def _begin(self, stream_id: int, head: RequestHead, state: StreamState) -> EngineStream:
+        """Make a stream whose head is queued."""
         stream = self._live[stream_id] = begun_stream(
             stream_id,
             self.config,

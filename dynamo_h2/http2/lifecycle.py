@@ -100,6 +100,7 @@ class Lifecycle(Receiver):
         "_make_future",
         "_on_output",
         "_on_state",
+        "_opening",
         "_output",
         "_settings_due",
         "_silence",
@@ -162,6 +163,7 @@ class Lifecycle(Receiver):
         self._goaway = ""
         self._engine = (FastEngine if config.engine == "fast" else Engine)(config, self)
         self._output = self._engine.output
+        self._opening = False
         # The same dict as h2's, with the type of what is in it.
         self._engine_streams = cast("dict[int, EngineStream]", self._engine.streams)
         self.capacity = min(config.max_concurrent_streams, self._engine.peer_stream_limit)
@@ -301,9 +303,18 @@ class Lifecycle(Receiver):
         if self.closed:
             raise failures.no_more_streams(self.origin)
 
+    def _flush_opening(self) -> None:
+        """Write the request of a stream that is being opened, and is not among the others yet."""
+        self._opening = True
+        try:
+            self._flush()
+        finally:
+            self._opening = False
+
     def _close_when_drained(self) -> None:
-        # A stream that is being opened is known to the engine first.
-        if self.draining and not self._engine.open_streams and not self.closed:
+        # A stream that is being opened is known to the engine first, unless it is written first.
+        open_streams = self._opening or self._engine.open_streams
+        if self.draining and not open_streams and not self.closed:
             self.closed = True
             self._credit.close()
             self._engine.goaway(ErrorCodes.NO_ERROR)

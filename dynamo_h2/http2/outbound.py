@@ -39,7 +39,7 @@ from dynamo_h2.http2.flow import ReceiveWindow
 from dynamo_h2.http2.hpack_cache import BlockDecoder, RequestEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from h2.stream import StreamClosedBy
     from hyperframe.frame import Frame
@@ -259,7 +259,11 @@ class Outbound(H2Connection):
         return stream_id
 
     def send_request(
-        self, head: RequestHead, fields: Sequence[Field], data: bytes | memoryview
+        self,
+        head: RequestHead,
+        fields: Sequence[Field],
+        data: bytes | memoryview,
+        flush: Callable[[], None] | None = None,
     ) -> int:
         """Send a request whose body fits the windows of a new stream.
 
@@ -267,6 +271,7 @@ class Outbound(H2Connection):
             head: As for `open_stream`.
             fields: As for `open_stream`.
             data: The whole body, not empty.
+            flush: Called once all of it is queued, where it is to be written at once.
 
         Returns:
             The new stream's identifier.
@@ -276,6 +281,8 @@ class Outbound(H2Connection):
         """
         stream_id = self.open_stream(head, fields, end_stream=False)
         self.send_body(stream_id, data, end_stream=True)
+        if flush is not None:
+            flush()
         return stream_id
 
     def _next_stream_id(self) -> int:

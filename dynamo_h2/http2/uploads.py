@@ -73,8 +73,13 @@ class Uploads:
 
     # A stream's body.
 
-    def open(self, request: Request) -> tuple[int, bool]:
+    def open(self, request: Request, flush: Callable[[], None] | None) -> tuple[int, bool]:
         """Send a head, and a small body with it.
+
+        Args:
+            request: What to send.
+            flush: Writes what is queued, where that is to be done at once; not with a body that
+                is still to come.
 
         Returns:
             The new stream's identifier, and whether nothing is left to be sent.
@@ -96,9 +101,12 @@ class Uploads:
             ):
                 self._direct = direct
                 own = bytes(data) if request.mutable else data
-                return self._engine.send_request(request.head, request.fields, own), True
+                return self._engine.send_request(request.head, request.fields, own, flush), True
         end = not (data or request.upload or request.trailers)
-        return self._engine.open_stream(request.head, request.fields, end), end
+        stream_id = self._engine.open_stream(request.head, request.fields, end)
+        if end and flush is not None:
+            flush()
+        return stream_id, end
 
     def begin(self, stream: Stream, now: float) -> None:
         """Give a body to the scheduler, or get ready for what will be fed."""

@@ -62,7 +62,14 @@ class Request(NamedTuple):
 
     def run(self, engine: Engine) -> object:
         data = body(self.size, self.view)
-        return engine.send_request(HEADS[self.head], FIELDS[self.fields], data)
+        seen: list[tuple[int, bool]] = []
+
+        def flush() -> None:
+            seen.append((engine.highest_outbound_stream_id, bool(engine.output)))
+
+        # Some are to be written at once.
+        asked = flush if self.size % 2 else None
+        return engine.send_request(HEADS[self.head], FIELDS[self.fields], data, asked), seen
 
 
 class SendData(NamedTuple):
