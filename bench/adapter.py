@@ -14,10 +14,18 @@ import importlib.util
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Mapping,
+    )
+    from contextlib import AbstractAsyncContextManager
 
     from bench.workload import Workload
 
@@ -42,6 +50,27 @@ class Client(Protocol):
 
     async def close(self) -> None:
         """Closes all connections."""
+
+
+def reading(
+    client: Client, method: str, url: str
+) -> AbstractAsyncContextManager[AsyncIterable[bytes]]:
+    """Returns a block in which the body of a response is read.
+
+    Where its library has an iterator of its own, it is that of the client's ``chunks``: what is
+    read takes no other way then than for its users.
+    """
+    if isinstance(client, Chunked):
+        return client.chunks(method, url)
+    return contextlib.aclosing(cast("AsyncGenerator[bytes]", client.stream(method, url)))
+
+
+@runtime_checkable
+class Chunked(Protocol):
+    """A client whose library hands out an iterator of its own."""
+
+    def chunks(self, method: str, url: str) -> AbstractAsyncContextManager[AsyncIterable[bytes]]:
+        """Sends one request, and gives the iterator over the body of a 2xx response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

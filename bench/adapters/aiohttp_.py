@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
 
 class AiohttpClient:
@@ -23,10 +24,18 @@ class AiohttpClient:
             content: bytes = await response.read()
             return content
 
+    @contextlib.asynccontextmanager
+    async def chunks(
+        self, method: str, url: str, body: bytes = b""
+    ) -> AsyncIterator[AsyncIterable[bytes]]:
+        """Gives the iterator over the body of a 2xx response."""
+        async with self._session.request(method, url, data=body) as response:
+            yield response.content.iter_any()
+
     async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
         """Yields the body of a 2xx response as it arrives."""
-        async with self._session.request(method, url, data=body) as response:
-            async for chunk in response.content.iter_any():
+        async with self.chunks(method, url, body) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
     async def close(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from curl_cffi import AsyncSession, CurlOpt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
 
 class CurlCffiClient:
@@ -31,10 +32,18 @@ class CurlCffiClient:
         content: bytes = response.content
         return content
 
+    @contextlib.asynccontextmanager
+    async def chunks(
+        self, method: str, url: str, body: bytes = b""
+    ) -> AsyncIterator[AsyncIterable[bytes]]:
+        """Gives the iterator over the body of a 2xx response."""
+        async with self._session.stream(method, url, data=body) as response:
+            yield response.aiter_content()
+
     async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
         """Yields the body of a 2xx response as it arrives."""
-        async with self._session.stream(method, url, data=body) as response:
-            async for chunk in response.aiter_content():
+        async with self.chunks(method, url, body) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
     async def close(self) -> None:

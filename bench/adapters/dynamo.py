@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from dynamo_h2 import Http2Config, HttpRequestClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterable, AsyncIterator, Coroutine
 
 
 class DynamoClient:
@@ -31,11 +32,19 @@ class DynamoClient:
         response.raise_for_status()
         return response.body
 
-    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
-        """Yields the body of a 2xx response as it arrives."""
+    @contextlib.asynccontextmanager
+    async def chunks(
+        self, method: str, url: str, body: bytes = b""
+    ) -> AsyncIterator[AsyncIterable[bytes]]:
+        """Gives the iterator over the body of a 2xx response."""
         async with self._client.stream(method, url, body=body) as response:
             response.raise_for_status()
-            async for chunk in response:
+            yield response
+
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+        """Yields the body of a 2xx response as it arrives."""
+        async with self.chunks(method, url, body) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
     async def close(self) -> None:

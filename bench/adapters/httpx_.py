@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
 PATIENCE = 60.0  # seconds: with its own limit of 5 its requests time out while they queue
 
@@ -24,11 +25,19 @@ class HttpxClient:
         response.raise_for_status()
         return response.content
 
-    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
-        """Yields the body of a 2xx response as it arrives."""
+    @contextlib.asynccontextmanager
+    async def chunks(
+        self, method: str, url: str, body: bytes = b""
+    ) -> AsyncIterator[AsyncIterable[bytes]]:
+        """Gives the iterator over the body of a 2xx response."""
         async with self._client.stream(method, url, content=body) as response:
             response.raise_for_status()
-            async for chunk in response.aiter_raw():
+            yield response.aiter_raw()
+
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+        """Yields the body of a 2xx response as it arrives."""
+        async with self.chunks(method, url, body) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
     async def close(self) -> None:

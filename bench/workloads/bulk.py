@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from bench.adapter import WrongReply
+from bench.adapter import WrongReply, reading
 from bench.measure import measure
 from bench.payloads import pattern
 from bench.workload import Load
@@ -82,8 +82,9 @@ async def fetch(client: Client, url: str, length: int) -> None:
         WrongReply: it was shorter or longer.
     """
     received = 0
-    async for chunk in client.stream("GET", url):
-        received += len(chunk)
+    async with reading(client, "GET", url) as chunks:
+        async for chunk in chunks:
+            received += len(chunk)
     if received != length:
         raise WrongReply(f"{received} bytes came of {length}")
 
@@ -95,7 +96,8 @@ async def check_download(client: Client, url: str, length: int) -> None:
         WrongReply: it differs from what the server sent.
     """
     digest = hashlib.sha256()
-    async for chunk in client.stream("GET", url):
-        digest.update(chunk)
+    async with reading(client, "GET", url) as chunks:
+        async for chunk in chunks:
+            digest.update(chunk)
     if digest.digest() != hashlib.sha256(pattern(length)).digest():
         raise WrongReply("a body came back changed")

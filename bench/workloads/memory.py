@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import psutil
 
+from bench.adapter import reading
 from bench.addresses import host_urls
 from bench.workloads.hosts import touch_all
 from bench.workloads.unary import PATH
@@ -71,8 +72,9 @@ async def holding(client: Client, url: str, streams: int) -> AsyncIterator[None]
     begun = asyncio.Semaphore(0)
 
     async def hold() -> None:
-        async for _ in client.stream("GET", url):
-            begun.release()
+        async with reading(client, "GET", url) as chunks:
+            async for _ in chunks:
+                begun.release()
 
     tasks = [asyncio.create_task(hold()) for _ in range(streams)]
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.adapter import WrongReply
+from bench.adapter import WrongReply, reading
 from bench.measure import WARM_UP_SHARE, Meter, closed_loop, percentiles_ms
 from bench.payloads import TOKEN
 from bench.workload import Load
@@ -36,11 +36,12 @@ class Reader:
             WrongReply: it was not ``count`` tokens long.
         """
         last, received, first = perf_counter(), 0, True
-        async for chunk in self._client.stream("GET", url):
-            now = perf_counter()
-            (self.first if first else self.gaps).append(now - last)
-            last, first = now, False
-            received += len(chunk)
+        async with reading(self._client, "GET", url) as chunks:
+            async for chunk in chunks:
+                now = perf_counter()
+                (self.first if first else self.gaps).append(now - last)
+                last, first = now, False
+                received += len(chunk)
         if received != count * len(TOKEN):
             raise WrongReply(f"{received} bytes came of {count * len(TOKEN)}")
         self.tokens += count
@@ -119,8 +120,7 @@ async def check_tokens(client: Client, url: str) -> None:
     Raises:
         WrongReply: it differs from what the server sent.
     """
-    chunks = [
-        bytes(chunk) async for chunk in client.stream("GET", f"{url}/tokens?count=50&interval_ms=0")
-    ]
-    if b"".join(chunks) != TOKEN * 50:
+    async with reading(client, "GET", f"{url}/tokens?count=50&interval_ms=0") as chunks:
+        body = b"".join([bytes(chunk) async for chunk in chunks])
+    if body != TOKEN * 50:
         raise WrongReply("a token stream came back changed")
