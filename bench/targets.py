@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from bench.adapter import BASELINE
+from bench.environment import KEPT_AWAKE
 from bench.results import Outcome, Spread
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ OURS: Final = "dynamo_h2"
 PEERS: Final = ("pycurl", "pyreqwest", "aiohttp-h1")
 LIMIT: Final = "h2load"
 NEAR_THE_LIMIT: Final = 1.1  # a peer within a tenth of the load generator waits for the server
+AWAKE: Final = "awake-"  # how workloads begin that keep the cores awake
 NAMES: Final = {"rate": "rate", "cpu_us": "CPU", "p50_ms": "p50"}
 
 
@@ -110,6 +112,8 @@ def _judge_one(target: Target, tables: dict[str, Table]) -> Verdict | None:
         base = other.outcome(OURS) if other else None
     else:
         base = _best(target, table)
+    if target.workload.startswith(AWAKE) and not table.title.endswith(KEPT_AWAKE):
+        return None  # where the cores may sleep nothing can be said of it
     ratio = ours.ratio(target.figure, base) if base else None
     return None if ratio is None else Verdict(target, ratio, _bound(target, table))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
+from bench.adapter import WrongReply
 from bench.measure import cpu_seconds, percentiles_ms
 from bench.payloads import payload
 from bench.workloads.unary import PATH, SIZE
@@ -38,9 +39,11 @@ class Connect:
         while perf_counter() < end or len(walls) < 2:
             async with run.adapter.client(1) as client:
                 wall, cpu = perf_counter(), cpu_seconds()
-                await client.send("POST", url, body)
+                reply = await client.send("POST", url, body)
                 walls.append(perf_counter() - wall)
                 cpus.append(cpu_seconds() - cpu)
+                if reply:
+                    raise WrongReply("another answer came back than an empty one")
         del walls[0], cpus[0]  # the first one also imports
         figures = {"rate": len(walls) / sum(walls), "cpu_us": sum(cpus) / len(cpus) * 1e6}
         return figures | percentiles_ms(walls)

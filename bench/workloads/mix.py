@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from bench.adapter import WrongReply
 from bench.measure import measure
 from bench.payloads import payload
 from bench.workloads.bulk import MIB, check_download, fetch
@@ -42,7 +43,8 @@ class Mix:
             await check_download(client, f"{run.url}/bytes/{LENGTH}", LENGTH)
 
             async def act() -> None:
-                await client.send("POST", url, body)
+                if await client.send("POST", url, body):
+                    raise WrongReply("another answer came back than an empty one")
 
             async with downloading(client, f"{run.url}/bytes/{LENGTH}"):
                 return await measure(act, UNARY, run.seconds)

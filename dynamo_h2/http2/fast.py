@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["FastEngine"]
 
 _unpack_header = Struct(">HBBBL").unpack_from
-_pack_header = Struct(">HBBBL").pack
 _unpack_u32 = Struct(">L").unpack_from
 
 _DATA: Final = int(FrameType.DATA)
@@ -74,9 +73,7 @@ _ELSEWHERE: Final = (SettingCodes.ENABLE_PUSH, 1, 0)  # what no value is right f
 _OPEN: Final = StreamState.OPEN
 _HALF_CLOSED_LOCAL: Final = StreamState.HALF_CLOSED_LOCAL
 _HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
-_CLOSED: Final = StreamState.CLOSED
 _FAILED: Final = ConnectionState.CLOSED
-_CLIENT_OPEN: Final = ConnectionState.CLIENT_OPEN
 _BY_PEER: Final = StreamClosedBy.RECV_END_STREAM
 
 _MAX_WINDOW: Final = 2**31 - 1

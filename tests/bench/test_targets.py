@@ -130,6 +130,13 @@ def test_expectations_are_reported_as_they_come_out() -> None:
     assert streams.measured.median == pytest.approx(-10)
 
 
+def test_what_is_meant_for_cores_that_are_awake_is_judged_only_there() -> None:
+    measured = table("awake-unary-1", "p50_ms", ours=[0.4], bare=[1.0])
+    assert judge(results(measured)) == []
+    measured.title = f"a title, {KEPT_AWAKE}"
+    assert only_verdict(measured).holds
+
+
 def test_the_page_says_what_sleeping_cores_cost() -> None:
     asleep = table("unary-1", "p50_ms", ours=[0.12], bare=[0.2], limit=[0.1])
     awake = table("awake-unary-1", "p50_ms", ours=[0.06], bare=[0.15], limit=[0.045])

@@ -18,6 +18,8 @@ Differences that are allowed, by name:
   stock engine calls the whole frame late, the fast engine only the rest.
 - ``after-failure``: a SETTINGS frame that ends the connection may be half applied; what a stream
   that cannot be opened any more would be given is not asked.
+- ``written-first``: while a request is being flushed, the stock engine has made its stream already
+  and the fast engine has not; what is queued, and the identifiers in use, are the same.
 """
 
 from __future__ import annotations
