@@ -235,7 +235,8 @@ async def _paced(
 ) -> list[float]:
     """Sends small requests until it is told to stop; returns the seconds that each took.
 
-    What comes too late because those before it took long counts from when it was due.
+    What comes too late because those before it took long counts from when it was due; what comes
+    too soon, as timers of a millisecond may, from when it comes.
     """
     body = PIECE[:1024]
     took: list[float] = []
@@ -243,6 +244,7 @@ async def _paced(
     async def send(due: float) -> None:
         # Ours takes an iterator, too.
         source = cast("bytes", iter((body,))) if in_turns else body
+        due = min(due, perf_counter())
         if await client.send("POST", f"{url}/echo", source) != body:
             raise WrongReply("a small body came back changed")
         took.append(perf_counter() - due)
