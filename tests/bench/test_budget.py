@@ -74,9 +74,10 @@ def test_small_modules_share_a_row_and_the_loop_has_its_own() -> None:
 
 @pytest.mark.released_defaults
 def test_the_command_measures_a_real_worker(capsys: pytest.CaptureFixture[str]) -> None:
-    assert budget.main(["--requests", "100", "--in-flight", "4", "--markdown"]) == 0
+    # Enough of them that the system's coarse account of the kernel's part does not hide the rest.
+    assert budget.main(["--requests", "2000", "--in-flight", "4", "--markdown"]) == 0
     table = capsys.readouterr().out
-    assert "| dynamo_h2/http2/fast.py |" in table
+    assert "| dynamo_h2/http2/fast" in table
     assert "| the kernel |" in table
 
 
