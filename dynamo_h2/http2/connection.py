@@ -140,7 +140,7 @@ class Connection(Events):
             self._credit.wanted(stream)
         tick = stream.tick
         if tick and (
-            not stream.status or (tick - 1) / TICKS_PER_SECOND <= now + stream.request.read_timeout
+            not stream.status or (tick - 1) / TICKS_PER_SECOND <= now + stream.read_timeout
         ):
             return future  # what is watched already comes first
         if self.streams.get(stream.stream_id) is stream:

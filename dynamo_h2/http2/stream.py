@@ -203,8 +203,9 @@ class ReceiveHalf:
     """
 
     __slots__ = (
-        "_chunks",
+        "_chunk",
         "_credit",
+        "_later",
         "_make_future",
         "_need",
         "_waiter",
@@ -239,7 +240,10 @@ class ReceiveHalf:
         self.done = False
         self.error: BaseException | None = None
         self.last_read = 0.0
-        self._chunks: deque[bytes | memoryview] = deque()
+        # What is unread: the next piece, and what comes behind it. Most streams never have more
+        # than one, and a queue takes 760 bytes.
+        self._chunk: bytes | memoryview | None = None
+        self._later: deque[bytes | memoryview] | None = None
         self._need = _HEAD
         self._waiter: Future | None = None
         self._make_future = make_future
@@ -257,29 +261,32 @@ class ReceiveHalf:
 
     def feed_data(self, data: bytes | memoryview, now: float) -> None:
         """Take a piece of the body."""
-        chunks, size = self._chunks, len(data)
-        chunks.append(data)
+        size = len(data)
+        if self._chunk is None:
+            self._chunk = data
+        else:
+            self._put_off(data)
         self.unread += size
         if self.limit is None:
             self._credit.unread += size
         else:
             self._credit.buffered += size
         self.last_read = now
-        if len(chunks) > FEW_PIECES:
-            self._join_small()
         waiter = self._waiter
         if waiter is not None and self._need is _DATA:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _join_small(self) -> None:
-        """Make one piece of many small ones."""
-        chunks = self._chunks
-        if len(chunks) * SMALL_PIECE > self.unread:
-            joined = b"".join(chunks)
-            chunks.clear()
-            chunks.append(joined)
+    def _put_off(self, data: bytes | memoryview) -> None:
+        """Keep a piece behind others; make one piece of many small ones."""
+        later = self._later
+        if later is None:
+            later = self._later = deque()
+        later.append(data)
+        if len(later) >= FEW_PIECES and (len(later) + 1) * SMALL_PIECE > self.unread + len(data):
+            self._chunk = self.body()
+            later.clear()
 
     def feed_end(self) -> None:
         """Note that the response is complete."""
@@ -302,7 +309,7 @@ class ReceiveHalf:
 
     def drop(self) -> None:
         """Forget what is unread: nobody will read it."""
-        self._chunks.clear()
+        self._chunk = self._later = None
         if self.limit is None:
             self._credit.unread -= self.unread
         else:
@@ -331,7 +338,7 @@ class ReceiveHalf:
             return True
         if need is _HEAD:
             return self.status != 0
-        return need is _DATA and bool(self._chunks)
+        return need is _DATA and self._chunk is not None
 
     def wait(self, need: Need, now: float) -> Future:
         """A future that is done when ``need`` is met, the response has ended, or it has failed.
@@ -358,9 +365,10 @@ class ReceiveHalf:
 
     def read(self) -> bytes | None:
         """Take the next chunk; None when there is none now."""
-        if not self._chunks:
+        chunk, later = self._chunk, self._later
+        if chunk is None:
             return None
-        chunk = self._chunks.popleft()
+        self._chunk = later.popleft() if later else None
         size = len(chunk)
         self.unread -= size
         # Asked for when it is due: saves 2 calls and 0.20 of 3.62 µs per token; A/A ±0.03.
@@ -373,12 +381,12 @@ class ReceiveHalf:
 
     def body(self) -> bytes:
         """Take all that was buffered, as one."""
-        chunks = self._chunks
-        if not chunks:
+        chunk = self._chunk
+        if chunk is None:
             return b""
-        if len(chunks) == 1:
-            return bytes(chunks[0])
-        return b"".join(chunks)
+        if self._later:
+            return b"".join((chunk, *self._later))
+        return bytes(chunk)
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -398,7 +406,7 @@ class Stream(ReceiveHalf):
         opened_at: When its head was queued, in seconds.
     """
 
-    __slots__ = ("deadline", "opened_at", "request", "send", "stream_id", "tick")
+    __slots__ = ("deadline", "opened_at", "read_timeout", "request", "send", "stream_id", "tick")
 
     def __init__(
         self,
@@ -415,6 +423,7 @@ class Stream(ReceiveHalf):
         self.request = request
         self.send: SendHalf | None = None
         self.deadline = request.deadline
+        self.read_timeout = request.read_timeout
         self.tick = 0
 
     @property
@@ -429,7 +438,7 @@ class Stream(ReceiveHalf):
         if send is not None and not send.finished:
             when = min(when, self._upload_due(send))
         if self.status and not self.ended and (self.limit is not None or self.waiting()):
-            when = min(when, self.last_read + self.request.read_timeout)
+            when = min(when, self.last_read + self.read_timeout)
         return when
 
     def overdue(self, now: float) -> Expired | None:
