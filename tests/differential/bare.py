@@ -205,7 +205,9 @@ class Beside:
         except ProtocolError as raised:
             error = int(raised.error_code)
         sent = self._outbound.read(self._sent())
-        return Outcome([_plain(call) for call in self._watcher.calls], error, _plain_frames(sent))
+        # Bare h2 says nothing of frames that change nothing.
+        told = [_plain(call) for call in self._watcher.calls if call[0] != "late"]
+        return Outcome(told, error, _plain_frames(sent))
 
     def _bare_receives(self, data: bytes) -> Outcome:
         events: list[h2_events.Event] = []

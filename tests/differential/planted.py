@@ -48,6 +48,13 @@ BUGS = (
         "known = cache.heads.get(block) or cache.get(block, self.decoder.generation)",
     ),
     Bug(
+        "a missing event: credit for a stream that is gone is not even counted",
+        "if stream is None or stream.outbound_flow_control_window + increment > _MAX_WINDOW:",
+        """if stream_id in self._closed_streams:
+                return True
+            if stream is None or stream.outbound_flow_control_window + increment > _MAX_WINDOW:""",
+    ),
+    Bug(
         "a wrong error code: any error of the receiver's is a PROTOCOL_ERROR",
         "self._fail(error)",
         "self._fail(ProtocolError(str(error)))",

@@ -39,8 +39,8 @@ ACTIONS: Final[Mapping[str, Callable[[Engine, int], object]]] = {
 """What may be done in a callback, by the name in `Arm`; it gets the event's stream."""
 
 EVENTS: Final = (
-    *("settings", "settings_ack", "head", "informational", "data", "late_data", "trailers"),
-    *("reset", "stream_error", "window_update", "ping", "ping_ack", "goaway", "other"),
+    *("settings", "settings_ack", "head", "informational", "data", "late_data", "late"),
+    *("trailers", "reset", "stream_error", "window_update", "ping", "ping_ack", "goaway", "other"),
 )
 
 
@@ -114,7 +114,7 @@ class Watcher:
         self._note_flow(("late_data", flow_length), 0, flow_length)
 
     def on_late(self, frame_type: int) -> None:
-        """Not noted: it changes nothing, and is only counted."""
+        self._note(("late", frame_type))
 
     def on_trailers(self, stream_id: int, fields: list[Field]) -> None:
         self._note(("trailers", stream_id, fields), stream_id)
