@@ -302,10 +302,12 @@ def _do(bare: H2Connection, step: Call) -> None:
         case Open(head, fields, end_stream):
             stream = bare.get_next_available_stream_id()
             bare.send_headers(stream, [*HEADS[head].fields, *FIELDS[fields]], end_stream)
-        case Request(head, fields, size, view):
+        case Request(head, fields, size, view, flush):
             stream = bare.get_next_available_stream_id()
             bare.send_headers(stream, [*HEADS[head].fields, *FIELDS[fields]])
             _send_pieces(bare, stream, body(size, view), end_stream=True)
+            if flush == "ping":
+                bare.ping(b"flushing")
         case SendBody(stream, size, end_stream, view):
             _send_pieces(bare, stream, body(size, view), end_stream)
         case SendData(stream, size, end_stream, pad, view):

@@ -15,6 +15,7 @@ from tests.differential.blocks import announced, block, size_update
 from tests.differential.mutate import mutated
 from tests.differential.pools import BODY, FIELDS, HEADS, TRAILERS
 from tests.differential.steps import (
+    FLUSHES,
     Arm,
     Call,
     Change,
@@ -196,10 +197,10 @@ class Chooser:
         return Open(self._which(self._heads), self._which(FIELDS), random.random() < 0.5)
 
     def _request(self) -> Call:
-        size = self._size() or 1
-        return Request(
-            self._which(self._heads), self._which(FIELDS), size, self._random.random() < 0.3
-        )
+        random = self._random
+        head, fields, size = self._which(self._heads), self._which(FIELDS), self._size() or 1
+        flush = "" if random.random() < 0.5 else random.choice(FLUSHES)
+        return Request(head, fields, size, random.random() < 0.3, flush)
 
     def _which(self, pool: Sequence[object]) -> int:
         """A number in a pool: low ones more often."""

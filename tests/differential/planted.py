@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from types import ModuleType
 from typing import NamedTuple, cast
+from unittest.mock import patch
 
-from dynamo_h2.http2 import fast
+from dynamo_h2.http2 import fast, fast_outbound
 from dynamo_h2.http2.fast import FastEngine
 
 __all__ = ["BUGS", "Bug", "plant"]
@@ -55,6 +57,13 @@ BUGS = (
             if stream is None or stream.outbound_flow_control_window + increment > _MAX_WINDOW:""",
     ),
     Bug(
+        "a late account: a request takes nothing of the connection's window until it is written",
+        "flush()  # before",
+        """self.outbound_flow_control_window += size
+            flush()
+            self.outbound_flow_control_window -= size  #""",
+    ),
+    Bug(
         "a wrong error code: any error of the receiver's is a PROTOCOL_ERROR",
         "self._fail(error)",
         "self._fail(ProtocolError(str(error)))",
@@ -63,9 +72,14 @@ BUGS = (
 
 
 def plant(bug: Bug) -> type[FastEngine]:
-    """The fast engine with a bug."""
-    source = inspect.getsource(fast)
-    assert source.count(bug.right) == 1, f"{bug.right!r} is there {source.count(bug.right)} times"
-    module = ModuleType("planted")
-    exec(compile(source.replace(bug.right, bug.wrong), bug.name, "exec"), module.__dict__)
-    return cast("type[FastEngine]", module.FastEngine)
+    """The fast engine with a bug, in one of its two modules."""
+    sources = {module.__name__: inspect.getsource(module) for module in (fast_outbound, fast)}
+    places = [name for name, source in sources.items() for _ in range(source.count(bug.right))]
+    assert len(places) == 1, f"{bug.right!r} is there {len(places)} times"
+    planted: dict[str, ModuleType] = {}
+    with patch.dict(sys.modules):
+        for name, source in sources.items():
+            sys.modules[name] = planted[name] = ModuleType(name)
+            code = compile(source.replace(bug.right, bug.wrong), bug.name, "exec")
+            exec(code, planted[name].__dict__)
+    return cast("type[FastEngine]", planted[fast.__name__].FastEngine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from h2.settings import SettingCodes
 
@@ -13,6 +13,7 @@ from dynamo_h2.http2.headers import build_head
 from tests.differential.pools import BODY, FIELDS, HEADS, TRAILERS
 
 __all__ = [
+    "FLUSHES",
     "Arm",
     "Burst",
     "Call",
@@ -54,22 +55,50 @@ class Open(NamedTuple):
         return engine.open_stream(HEADS[self.head], FIELDS[self.fields], self.end_stream)
 
 
+FLUSHES: Final = ("", "look", "write", "ping", "raise")
+"""What is done when a request is to be written at once; nothing when it may wait.
+
+It is what `ClientProtocol.flush` does through `Connection.data_to_send`: it takes the output, which
+a PING may be added to, and notes the highest identifier; the transport may raise then. It sends on
+no other stream, because only a request that is alone is flushed, and no GOAWAY, because a
+connection that drains waits for the stream that is being opened.
+"""
+
+
+class _WriteFailed(Exception):
+    """The transport raised."""
+
+
 class Request(NamedTuple):
     head: int
     fields: int
     size: int
     view: bool
+    flush: str = ""
 
     def run(self, engine: Engine) -> object:
         data = body(self.size, self.view)
-        seen: list[tuple[int, bool]] = []
+        seen: list[object] = []
+        written: list[bytes | memoryview] = []
 
         def flush() -> None:
-            seen.append((engine.highest_outbound_stream_id, bool(engine.output)))
+            sent, window = bool(engine.output), engine.outbound_flow_control_window
+            seen.append((engine.highest_outbound_stream_id, sent, window, engine.queued_control))
+            if self.flush == "ping":
+                engine.ping(b"flushing")
+            if self.flush != "look":
+                written.extend(engine.take_output())
+            if self.flush == "raise":
+                raise _WriteFailed
 
-        # Some are to be written at once.
-        asked = flush if self.size % 2 else None
-        return engine.send_request(HEADS[self.head], FIELDS[self.fields], data, asked), seen
+        asked = flush if self.flush else None
+        try:
+            return engine.send_request(HEADS[self.head], FIELDS[self.fields], data, asked), seen
+        except _WriteFailed:
+            return "write failed", seen
+        finally:
+            # It was written first, and whoever compares the output is yet to see it.
+            engine.output[:0] = written
 
 
 class SendData(NamedTuple):
@@ -295,6 +324,11 @@ def _step(name: str, *values: object) -> Step:
         assert isinstance(data, str)
         assert isinstance(cuts, list)
         return Receive(bytes.fromhex(data), tuple(cuts), bool(view))
+    if name == "Request" and len(values) == 4:
+        # It was kept when the size said whether it is written at once.
+        size = values[2]
+        assert isinstance(size, int)
+        values += ("look" if size % 2 else "",)
     if name == "Change":
         (pairs,) = values
         assert isinstance(pairs, list)

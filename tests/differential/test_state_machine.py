@@ -13,6 +13,7 @@ from tests.differential.mutate import mutated
 from tests.differential.pair import Pair
 from tests.differential.pools import BODY, CONFIGS, FIELDS, HEADS, TRAILERS
 from tests.differential.steps import (
+    FLUSHES,
     Arm,
     Change,
     Forget,
@@ -74,9 +75,15 @@ class TwoEngines(RuleBasedStateMachine):
     def open(self, head: int, fields: int, end_stream: bool) -> None:
         self.pair.run(Open(head, fields, end_stream))
 
-    @rule(head=numbers(HEADS), fields=numbers(FIELDS), size=sizes, view=st.booleans())
-    def request(self, head: int, fields: int, size: int, view: bool) -> None:
-        self.pair.run(Request(head, fields, size, view))
+    @rule(
+        head=numbers(HEADS),
+        fields=numbers(FIELDS),
+        size=sizes,
+        view=st.booleans(),
+        flush=st.sampled_from(FLUSHES),
+    )
+    def request(self, head: int, fields: int, size: int, view: bool, flush: str) -> None:
+        self.pair.run(Request(head, fields, size, view, flush))
 
     @rule(
         stream=streams, size=sizes, end_stream=st.booleans(), pad=st.sampled_from([None, None, 3])
