@@ -264,11 +264,16 @@ def _priorities(case: Case) -> bool:
     return bool(has_priority) and case.bare.error == ff.PROTOCOL_ERROR and case.ours.error is None
 
 
+def _codes(payload: bytes) -> list[bytes]:
+    """The identifiers of all values of SETTINGS."""
+    return [payload[at : at + 2] for at in range(0, len(payload), 6)]
+
+
 def _no_priorities(case: Case) -> bool:
     """RFC 9218 §2.1: 0 or 1, and the same ever after."""
     return (
         case.frame.kind == ff.SETTINGS
-        and b"\x00\x09\x00\x00" in case.frame.payload
+        and b"\x00\x09" in _codes(case.frame.payload)
         and case.ours.error == ff.PROTOCOL_ERROR
     )
 
@@ -280,7 +285,7 @@ def _first_frame(case: Case) -> bool:
 
 def _one_by_one(case: Case) -> bool:
     """Each value of SETTINGS counts (RFC 9113 §6.5.3); bare h2 reads the last of a kind."""
-    codes = [case.frame.payload[at : at + 2] for at in range(0, len(case.frame.payload), 6)]
+    codes = _codes(case.frame.payload)
     return case.frame.kind == ff.SETTINGS and len(set(codes)) < len(codes)
 
 
