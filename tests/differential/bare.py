@@ -84,6 +84,8 @@ def explore_beside(seed: int, number: int) -> str | None:
             if random.random() < _RARELY or not _is_refused(step, beside.engine):
                 beside.run(step)
             left -= 1
+        if not beside.engine.failed:
+            beside.run(chooser.ending(beside.engine))
     except Corrected as corrected:
         return corrected.name
     return None

@@ -36,6 +36,7 @@ from tests.differential.steps import (
     SendTrailers,
     Step,
 )
+from tests.differential.unusual import PRIORITY_UPDATE, ignored, priority_update, push_promise
 from tests.differential.watcher import ACTIONS, EVENTS
 from tests.differential.wire import Partial
 from tests.http2 import frame_factory as ff
@@ -113,7 +114,7 @@ class Chooser:
             (self._settings_ack, 3),
             (lambda: ff.ping(ack=random.random() < 0.3), 2),
             (self._goaway, 0.6),
-            (self._other, 2),
+            (self._other, 2.5),
             (self._interrupted, 0.7),
             (self._anything, 0.7),
             (self._flood, 0.0 if cutting == "byte" else 0.02),
@@ -144,6 +145,18 @@ class Chooser:
         if not engine.settings_received:
             return self._first()
         return self._receive(self._flight())
+
+    def ending(self, engine: Engine) -> Step:
+        """What no server may send to a client that never allowed push, whatever went before."""
+        self._engine = engine
+        random = self._random
+        stream = self._stream()
+        if random.random() < 0.3:
+            return self._receive(priority_update(random, stream))
+        frames = push_promise(random, stream, self._block())
+        if random.random() < 0.1:
+            frames = ff.frame(ff.HEADERS, 0, stream, b"\x88") + frames
+        return self._receive(frames)
 
     def _first(self) -> Step:
         """What comes before anything else came: SETTINGS, or what is wrong there."""
@@ -438,10 +451,8 @@ class Chooser:
         return ff.goaway(last, random.choice(_CODES), b"bye")
 
     def _other(self) -> bytes:
-        random = self._random
-        kind = random.choice((ff.PRIORITY, ff.ALTSVC, 0xEE))
-        size = 5 if random.random() < 0.8 else random.randrange(8)
-        return ff.frame(kind, random.randrange(256), self._stream(), bytes(size))
+        stream = 0 if self._random.random() < 0.2 else self._stream()
+        return ignored(self._random, stream)
 
     def _settings_ack(self) -> bytes:
         asked = self._engine._settings_in_flight
@@ -470,9 +481,8 @@ class Chooser:
 
     def _anything(self) -> bytes:
         random = self._random
-        return ff.frame(
-            random.randrange(12), random.randrange(256), self._stream(), BODY[: self._size()]
-        )
+        kind = random.choice((*range(13), PRIORITY_UPDATE))
+        return ff.frame(kind, random.randrange(256), self._stream(), BODY[: self._size()])
 
     def _flood(self) -> bytes:
         return ff.ping() * _FLOOD

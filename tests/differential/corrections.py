@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from h2.stream import StreamClosedBy, StreamState
 
 from tests.differential.steps import Call, Change, Grant, Reset, SendBody, SendData, SendTrailers
+from tests.differential.unusual import PRIORITY_UPDATE
 from tests.differential.watcher import Event
 from tests.http2 import frame_factory as ff
 
@@ -202,6 +203,11 @@ def _push(case: Case) -> bool:
     return case.frame.kind == ff.PUSH_PROMISE and case.ours.error == ff.PROTOCOL_ERROR
 
 
+def _priority_update(case: Case) -> bool:
+    """RFC 9218 §7.1: no server sends it."""
+    return case.frame.kind == PRIORITY_UPDATE and case.ours.error == ff.PROTOCOL_ERROR
+
+
 def _long_list(case: Case) -> bool:
     """A header list that is too long is read on, for the table's sake, and ends its stream."""
     return (
@@ -358,6 +364,7 @@ CORRECTIONS: Final[Mapping[str, Callable[[Case], bool]]] = {
     "CONTINUATION continues a field block": _continues_nothing,
     "padding may fill HEADERS": _padding,
     "PUSH_PROMISE is refused at once": _push,
+    "PRIORITY_UPDATE is the client's to send": _priority_update,
     "a header list too long ends its stream": _long_list,
     "settings are taken one by one": _one_by_one,
     "closed streams have no window": _closed_window,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import Final, NamedTuple
 
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.fast import FastEngine
+from dynamo_h2.http2.frames import HEADER_LENGTH
 from tests.differential.chooser import Chooser
 from tests.differential.pair import Pair
 from tests.differential.pools import CONFIGS
 from tests.differential.steps import Burst, Open, Receive, Sequence, Step
+from tests.differential.wire import frames_of
 from tests.http2.frame_factory import settings
 
 __all__ = ["DEFAULT_SEED", "Finding", "Totals", "explore", "explore_one"]
@@ -27,6 +30,8 @@ _LONG_LIFE: Final[tuple[Step, ...]] = (
 )
 # How many sequences have a peer whose bytes are damaged.
 _HOSTILE: Final = 0.3
+# How many sequences that have come to their end go on with what ends the connection.
+_ENDING: Final = 0.5
 # How many steps follow after the connection has failed: it has to stay failed.
 _STEPS_AFTER_FAILURE: Final = 2
 
@@ -47,10 +52,17 @@ class Finding(Exception):
 
 
 class Totals(NamedTuple):
-    """What was run."""
+    """What was run.
+
+    Args:
+        sequences: How many.
+        steps: Of all of them.
+        kinds: In how many of them the peer began a frame of a type.
+    """
 
     sequences: int
     steps: int
+    kinds: Counter[int]
 
 
 def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequence:
@@ -70,27 +82,39 @@ def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequ
     hostile, huffman = random.random() < _HOSTILE, CONFIGS[config].huffman
     chooser = Chooser(random, hostile=hostile, cutting=cutting, huffman=huffman)
     steps: list[Step] = []
+
+    def run(step: Step) -> None:
+        steps.append(step)
+        pair.run(step)
+
     try:
         pair = Pair(config, fast)
         if number % _OLD_EVERY == 0:
             for step in _LONG_LIFE:
-                steps.append(step)
-                pair.run(step)
+                run(step)
         left = random.randint(_SHORTEST, _LONGEST)
         while left:
-            step = chooser.step(pair.stock, pair.inbound.partial)
-            steps.append(step)
-            pair.run(step)
+            run(chooser.step(pair.stock, pair.inbound.partial))
             left = min(left, _STEPS_AFTER_FAILURE) if pair.stock.failed else left
             left -= 1
+        if not pair.stock.failed and random.random() < _ENDING:
+            run(chooser.ending(pair.stock))
+            for _ in range(_STEPS_AFTER_FAILURE):
+                run(chooser.step(pair.stock, pair.inbound.partial))
     except Exception as error:
         raise Finding(Sequence(config, steps), f"{seed}:{number}", error) from error
     return Sequence(config, steps)
 
 
 def explore(seed: int, numbers: range, fast: type[Engine] = FastEngine) -> Totals:
-    sequences = steps = 0
+    steps, kinds = 0, Counter[int]()
     for number in numbers:
-        steps += len(explore_one(seed, number, fast).steps)
-        sequences += 1
-    return Totals(sequences, steps)
+        sequence = explore_one(seed, number, fast)
+        steps += len(sequence.steps)
+        kinds.update(_kinds(sequence))
+    return Totals(len(numbers), steps, kinds)
+
+
+def _kinds(sequence: Sequence) -> set[int]:
+    received = b"".join([step.data for step in sequence.steps if isinstance(step, Receive)])
+    return {frame[3] for frame in frames_of(received) if len(frame) >= HEADER_LENGTH}

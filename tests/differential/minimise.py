@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.differential.steps import Receive, Sequence, Step
+from tests.differential.wire import frames_of
 
 __all__ = ["minimise"]
 
@@ -48,7 +49,7 @@ def _smaller(sequence: Sequence) -> Iterator[Sequence]:
 
 
 def _simpler(step: Receive) -> Iterator[Step]:
-    frames = list(_frames(step.data))
+    frames = list(frames_of(step.data))
     if step.cuts:
         yield step._replace(cuts=())
         if len(step.cuts) > 1:
@@ -64,11 +65,3 @@ def _simpler(step: Receive) -> Iterator[Step]:
             half = payload // 2
             shorter = half.to_bytes(3, "big") + frame[3 : 9 + half]
             yield step._replace(data=b"".join([*frames[:at], shorter, *frames[at + 1 :]]))
-
-
-def _frames(data: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(data):
-        end = at + 9 + int.from_bytes(data[at : at + 3], "big")
-        yield data[at:end]
-        at = end

@@ -28,7 +28,6 @@ SELDOM: Mapping[str, tuple[bytes, ...]] = {
         ff.headers(1, (b":status", b"103"), (b"content-length", b"1"), (b"content-length", b"2")),
     ),
     "no stream is reset before it is opened": (ff.rst(5),),
-    "PUSH_PROMISE is refused at once": (ff.frame(ff.PUSH_PROMISE, ff.END_HEADERS, 1, b"\0"),),
     "an increment of 0 is an error of its stream": (ff.window_update(1, 0),),
     "reserved bits are ignored": (ff.window_update(1, 2**31 + 1),),
     "two table size updates are enough": (

@@ -13,9 +13,14 @@ from tests.differential.driver import DEFAULT_SEED, Finding, explore, explore_on
 from tests.differential.fuzz import CASES, load_case
 from tests.differential.pair import replay
 from tests.differential.planted import BUGS, Bug, plant
+from tests.differential.unusual import ORIGIN, PRIORITY_UPDATE
+from tests.http2 import frame_factory as ff
 
 SEQUENCES = 20_000
 LEAST_STEPS = 12
+# Each of these types of frames is in at least one sequence of so many.
+KINDS = (*range(ff.ALTSVC + 1), ORIGIN, PRIORITY_UPDATE)
+REGULAR = 50
 COVERING = 3_000
 
 Say = Callable[[str], None]
@@ -31,6 +36,8 @@ def test_random_sequences_have_the_same_outcome_with_both_engines(seed: int, say
         f" {seed}: no difference; {totals.sequences / seconds:.0f} sequences per second of CPU"
     )
     assert totals.steps >= LEAST_STEPS * totals.sequences
+    seldom = [kind for kind in KINDS if totals.kinds[kind] < totals.sequences // REGULAR]
+    assert not seldom, "types of frames that are no regular part"
 
 
 @pytest.mark.timeout(600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import hpack
@@ -18,10 +19,19 @@ from tests.http2.frame_factory import (
     SETTINGS,
 )
 
-__all__ = ["Inbound", "Outbound", "Partial"]
+__all__ = ["Inbound", "Outbound", "Partial", "frames_of"]
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _31_BITS = 0x7FFF_FFFF
+
+
+def frames_of(data: bytes) -> Iterator[bytes]:
+    """Cut the peer's bytes into frames by their lengths; the last may not be whole."""
+    at = 0
+    while at < len(data):
+        end = at + 9 + int.from_bytes(data[at : at + 3], "big")
+        yield data[at:end]
+        at = end
 
 
 class Partial(NamedTuple):
