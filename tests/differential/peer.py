@@ -62,6 +62,7 @@ class Peer:
             (self._head, 18 * heads),
             (self._data, 16 * data),
             (self._response, 14),
+            (self._aged, 2),
             (self._trailers, 3),
             (lambda: ff.rst(self._stream(), random.choice(CODES)), 2),
             (self._window_update, 7),
@@ -121,15 +122,18 @@ class Peer:
 
     def _receiving(self, *, headed: bool) -> int:
         """A stream on which a response may begin, or go on; now and then any."""
-        fitting = [
+        fitting = self._fitting(headed=headed)
+        if not fitting or self._random.random() < 0.08:
+            return self._stream()
+        return self._random.choice(fitting)
+
+    def _fitting(self, *, headed: bool) -> list[int]:
+        return [
             number
             for number, stream in self._engine.streams.items()
             if bool(stream.state_machine.headers_received) is headed
             and stream.state_machine.state is not StreamState.HALF_CLOSED_REMOTE
         ]
-        if not fitting or self._random.random() < 0.08:
-            return self._stream()
-        return self._random.choice(fitting)
 
     def _size(self) -> int:
         random = self._random
@@ -259,6 +263,19 @@ class Peer:
         else:
             chunks[-1] = ff.data(stream, BODY[: sizes[-1]], end_stream=True)
         return self._headers(stream, fields, end_stream=False) + b"".join(chunks)
+
+    def _aged(self) -> bytes:
+        """The same block before and behind an insertion, which makes it mean something else."""
+        random, fitting = self._random, self._fitting(headed=False)
+        if len(fitting) < 2 or not self._engine.decoder.header_table.dynamic_entries:
+            return self._response()
+        one, other = random.sample(fitting, 2)
+        fields, inserted = b"\x88\xbe", random.choice(_TRAILERS[1:])
+        return (
+            ff.frame(ff.HEADERS, ff.END_HEADERS, one, fields)
+            + ff.frame(ff.HEADERS, ff.END_HEADERS | ff.END_STREAM, one, inserted)
+            + ff.frame(ff.HEADERS, ff.END_HEADERS, other, fields)
+        )
 
     def _data(self) -> bytes:
         random = self._random
