@@ -36,7 +36,7 @@ from tests.differential.corrections import (
     Outcome,
 )
 from tests.differential.pair import Difference
-from tests.differential.pools import CONFIGS, FIELDS, HEADS, TRAILERS
+from tests.differential.pools import CONFIGS, FIELDS, FIRST_WINDOWS, HEADS, TRAILERS
 from tests.differential.steps import (
     Call,
     Change,
@@ -114,7 +114,7 @@ def _bare(config: int) -> H2Connection:
             SettingCodes.HEADER_TABLE_SIZE: ours.header_table_size,
             SettingCodes.ENABLE_PUSH: 0,
             SettingCodes.MAX_CONCURRENT_STREAMS: ours.max_concurrent_streams,
-            SettingCodes.INITIAL_WINDOW_SIZE: ours.stream_window,
+            SettingCodes.INITIAL_WINDOW_SIZE: FIRST_WINDOWS.get(config, ours.stream_window),
             SettingCodes.MAX_FRAME_SIZE: ours.max_frame_size,
             SettingCodes.MAX_HEADER_LIST_SIZE: ours.max_header_list_size,
         },
@@ -143,6 +143,8 @@ class Beside:
         self.inbound = Inbound()
         self._watcher = Watcher(self.inbound.data_ends)
         self.engine = self._watcher.engine = Engine(CONFIGS[config], self._watcher)
+        if config in FIRST_WINDOWS:
+            self.engine.begin_with_stream_window(FIRST_WINDOWS[config])
         self.engine.initiate()
         self._bare = _bare(config)
         self._outbound = Outbound(self.inbound.table_sizes)

@@ -31,7 +31,7 @@ from h2.exceptions import ProtocolError
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.frames import HEADER_LENGTH
-from tests.differential.pools import CONFIGS
+from tests.differential.pools import CONFIGS, FIRST_WINDOWS
 from tests.differential.states import State, differences, state_of
 from tests.differential.steps import Arm, Call, Narrow, Receive, Request, Sequence, Step
 from tests.differential.watcher import Event, Watcher, joined
@@ -66,6 +66,8 @@ class _Side:
         self.watcher = Watcher(inbound.data_ends)
         self.engine = self.watcher.engine = kind(CONFIGS[config], self.watcher)
         self.outbound = Outbound(inbound.table_sizes)
+        if config in FIRST_WINDOWS:
+            self.engine.begin_with_stream_window(FIRST_WINDOWS[config])
         self.engine.initiate()
 
     def call(self, step: Call) -> object:

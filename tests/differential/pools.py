@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.headers import Field, RequestHead, build_head
 
-__all__ = ["BODY", "CONFIGS", "FIELDS", "HEADS", "TRAILERS"]
+__all__ = ["BODY", "CONFIGS", "FIELDS", "FIRST_WINDOWS", "HEADS", "TRAILERS"]
 
 # Windows and lists are small in most of them, so that limits are reached within a few frames.
 CONFIGS: Final[Sequence[Http2Config]] = (
@@ -27,7 +27,15 @@ CONFIGS: Final[Sequence[Http2Config]] = (
     ),
     Http2Config(max_frame_size=20_000, header_table_size=200, huffman=True),
     Http2Config(max_concurrent_streams=3, initial_stream_window=50),
+    Http2Config(max_frame_size=16_384, initial_connection_window=70_000),
+    Http2Config(initial_stream_window=300),
 )
+
+FIRST_WINDOWS: Final[Mapping[int, int]] = {5: 0, 6: 1_000}
+"""What the first SETTINGS say of INITIAL_WINDOW_SIZE, where it is not what the configuration says.
+
+A connection begins with a window of 0 while memory is short.
+"""
 
 _LONG: Field = (b"x-long", b"v" * 200)
 
