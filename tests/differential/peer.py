@@ -11,6 +11,7 @@ from h2.stream import StreamClosedBy, StreamState
 
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
+from dynamo_h2.http2.fast import COPY_LIMIT
 from tests.differential.blocks import announced, block, size_update
 from tests.differential.mutate import mutated
 from tests.differential.pools import BODY
@@ -23,6 +24,8 @@ __all__ = ["CODES", "WINDOWS", "Peer", "weighted"]
 CODES: Final = (0, 1, 2, 5, 7, 8, 11, 13, 0xFFFF_FFFF)
 _SIZES: Final = (0, 1, 2, 5, 5, 5, 10, 40, 40, 60, 300)
 _LARGE: Final = (4_096, 4_097, 8_192, 8_193, 16_384, 16_385, 20_000, 40_000)
+_LARGE_BYTEWISE: Final = (COPY_LIMIT, COPY_LIMIT + 1, 5_000)
+_LEAPS: Final = (COPY_LIMIT, COPY_LIMIT + 1, COPY_LIMIT + 100)
 _NUMBERS: Final = (1, 1, 5, 5, 100, 100, 1_000, 1_000, 65_535, 65_535)
 _ODD_NUMBERS: Final = (0, 2**31 - 1, 2**31, 2**32 - 1)
 _TABLE_SIZES: Final = (0, 0, 50, 100, 200, 1_024, 4_096, 4_096, 8_192, 2**32 - 1)
@@ -47,9 +50,11 @@ class Peer:
 
     def __init__(self, random: Random, *, hostile: bool, cutting: str) -> None:
         self._random = random
-        # Byte by byte, long frames take too long.
-        self._sizes = _SIZES[:-2] if cutting == "byte" else _SIZES
-        self._large = self._sizes if cutting == "byte" else _LARGE
+        # Byte by byte, long frames take long: few sequences have them, but those have several.
+        bytewise = cutting == "byte"
+        self._sizes = _SIZES[:-2] if bytewise else _SIZES
+        self._large = _LARGE_BYTEWISE if bytewise else _LARGE
+        self._largeness = 0.04 if not bytewise else 0.5 if random.random() < 0.15 else 0.0
         self._hostile = hostile
         self._cutting = cutting
         self._engine: Engine
@@ -137,7 +142,7 @@ class Peer:
 
     def _size(self) -> int:
         random = self._random
-        return random.choice(self._large if random.random() < 0.04 else self._sizes)
+        return random.choice(self._large if random.random() < self._largeness else self._sizes)
 
     def _receive(self, data: bytes) -> Receive:
         """One or more reads of the bytes that are due."""
@@ -148,11 +153,19 @@ class Peer:
             data, self._rest = data[:keep], data[keep:]
         cuts: tuple[int, ...] = ()
         if self._cutting == "byte":
-            cuts = tuple(range(1, len(data)))
+            cuts = self._bytewise(len(data))
         elif self._cutting == "few":
             cuts = tuple(sorted(self._place(data) for _ in range(3)))
             cuts += cuts[: random.random() < 0.2]
         return Receive(data, cuts, random.random() < 0.2)
+
+    def _bytewise(self, size: int) -> tuple[int, ...]:
+        """Cut everywhere; through long reads perhaps with a leap over what is copied at most."""
+        random, leap = self._random, self._random.choice(_LEAPS)
+        if size <= leap or random.random() < 0.5:
+            return tuple(range(1, size))
+        start = random.randrange(size - leap)
+        return (*range(1, start + 1), *range(start + leap, size))
 
     def _place(self, data: bytes) -> int:
         """Where to cut: anywhere, or about the end of a frame's header."""
