@@ -12,11 +12,13 @@ from h2.stream import StreamClosedBy, StreamState
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
 from dynamo_h2.http2.fast import COPY_LIMIT
+from dynamo_h2.http2.frames import HEADER_LENGTH
 from tests.differential.blocks import announced, block, size_update
 from tests.differential.mutate import mutated
 from tests.differential.pools import BODY
 from tests.differential.steps import Receive
 from tests.differential.unusual import PRIORITY_UPDATE, ignored, priority_update, push_promise
+from tests.differential.wire import frames_of
 from tests.http2 import frame_factory as ff
 
 __all__ = ["CODES", "WINDOWS", "Peer", "weighted"]
@@ -24,7 +26,7 @@ __all__ = ["CODES", "WINDOWS", "Peer", "weighted"]
 CODES: Final = (0, 1, 2, 5, 7, 8, 11, 13, 0xFFFF_FFFF)
 _SIZES: Final = (0, 1, 2, 5, 5, 5, 10, 40, 40, 60, 300)
 _LARGE: Final = (4_096, 4_097, 8_192, 8_193, 16_384, 16_385, 20_000, 40_000)
-_LARGE_BYTEWISE: Final = (COPY_LIMIT, COPY_LIMIT + 1, 5_000)
+_LONG: Final = (COPY_LIMIT, COPY_LIMIT + 1, 5_000)
 _LEAPS: Final = (COPY_LIMIT, COPY_LIMIT + 1, COPY_LIMIT + 100)
 _NUMBERS: Final = (1, 1, 5, 5, 100, 100, 1_000, 1_000, 65_535, 65_535)
 _ODD_NUMBERS: Final = (0, 2**31 - 1, 2**31, 2**32 - 1)
@@ -50,11 +52,9 @@ class Peer:
 
     def __init__(self, random: Random, *, hostile: bool, cutting: str) -> None:
         self._random = random
-        # Byte by byte, long frames take long: few sequences have them, but those have several.
-        bytewise = cutting == "byte"
-        self._sizes = _SIZES[:-2] if bytewise else _SIZES
-        self._large = _LARGE_BYTEWISE if bytewise else _LARGE
-        self._largeness = 0.04 if not bytewise else 0.5 if random.random() < 0.15 else 0.0
+        # Byte by byte, long frames take long: only `_long` makes some.
+        self._sizes = _SIZES[:-2] if cutting == "byte" else _SIZES
+        self._large = self._sizes if cutting == "byte" else _LARGE
         self._hostile = hostile
         self._cutting = cutting
         self._engine: Engine
@@ -68,6 +68,7 @@ class Peer:
             (self._data, 16 * data),
             (self._response, 14),
             (self._aged, 2),
+            (self._long, 1.5),
             (self._trailers, 3),
             (lambda: ff.rst(self._stream(), random.choice(CODES)), 2),
             (self._window_update, 7),
@@ -142,7 +143,7 @@ class Peer:
 
     def _size(self) -> int:
         random = self._random
-        return random.choice(self._large if random.random() < self._largeness else self._sizes)
+        return random.choice(self._large if random.random() < 0.04 else self._sizes)
 
     def _receive(self, data: bytes) -> Receive:
         """One or more reads of the bytes that are due."""
@@ -153,19 +154,30 @@ class Peer:
             data, self._rest = data[:keep], data[keep:]
         cuts: tuple[int, ...] = ()
         if self._cutting == "byte":
-            cuts = self._bytewise(len(data))
+            cuts = self._bytewise(data)
         elif self._cutting == "few":
             cuts = tuple(sorted(self._place(data) for _ in range(3)))
             cuts += cuts[: random.random() < 0.2]
         return Receive(data, cuts, random.random() < 0.2)
 
-    def _bytewise(self, size: int) -> tuple[int, ...]:
-        """Cut everywhere; through long reads perhaps with a leap over what is copied at most."""
-        random, leap = self._random, self._random.choice(_LEAPS)
-        if size <= leap or random.random() < 0.5:
-            return tuple(range(1, size))
-        start = random.randrange(size - leap)
-        return (*range(1, start + 1), *range(start + leap, size))
+    def _bytewise(self, data: bytes) -> tuple[int, ...]:
+        """Cut everywhere, or everywhere but in the frames' headers, or with leaps in long frames.
+
+        A frame whose header comes in parts is not delivered as it arrives. A leap is as long as
+        what is copied at most, or a little longer.
+        """
+        random, leap, at = self._random, self._random.choice(_LEAPS), 0
+        whole_headers, leaps = random.random() < 0.5, random.random() < 0.5
+        places = set(range(1, len(data)))
+        for frame in frames_of(data):
+            begin, spare = at + HEADER_LENGTH, len(frame) - HEADER_LENGTH - leap
+            if whole_headers:
+                places.difference_update(range(at + 1, begin))
+            if leaps and spare > 0:
+                start = begin + random.randrange(spare)
+                places.difference_update(range(start + 1, start + leap))
+            at += len(frame)
+        return tuple(sorted(places))
 
     def _place(self, data: bytes) -> int:
         """Where to cut: anywhere, or about the end of a frame's header."""
@@ -276,6 +288,23 @@ class Peer:
         else:
             chunks[-1] = ff.data(stream, BODY[: sizes[-1]], end_stream=True)
         return self._headers(stream, fields, end_stream=False) + b"".join(chunks)
+
+    def _long(self) -> bytes:
+        """A response of several frames about as long as what is copied at most."""
+        random, engine = self._random, self._engine
+        room = engine.connection_receive_window.current_window_size
+        fitting = [
+            number
+            for number in self._fitting(headed=False)
+            if (window := engine.stream_window(number)) is not None
+            and min(window.current_window_size, room) >= sum(_LONG)
+        ]
+        if not fitting:
+            return self._response()
+        stream, count = random.choice(fitting), random.randint(1, 3)
+        chunks = [ff.data(stream, BODY[: random.choice(_LONG)]) for _ in range(count - 1)]
+        last = ff.data(stream, BODY[: random.choice(_LONG)], end_stream=random.random() < 0.5)
+        return ff.frame(ff.HEADERS, ff.END_HEADERS, stream, b"\x88") + b"".join([*chunks, last])
 
     def _aged(self) -> bytes:
         """The same block before and behind an insertion, which makes it mean something else."""
