@@ -15,12 +15,14 @@ import sys
 import time
 from pathlib import Path
 
+from dynamo_h2.http2.engine import Engine
+from dynamo_h2.http2.fast import FastEngine
 from tests.differential.driver import Finding, explore_one
 from tests.differential.minimise import minimise
 from tests.differential.pair import Difference, replay
 from tests.differential.steps import Sequence, from_json, to_json
 
-__all__ = ["CASES", "load_case", "main", "save_case"]
+__all__ = ["CASES", "kind_of", "load_case", "main", "save_case"]
 
 CASES = Path(__file__).parent / "cases"
 _REPORT_EVERY = 10_000
@@ -28,10 +30,10 @@ _REPORT_EVERY = 10_000
 _MOST_FINDINGS = 20
 
 
-def kind_of(sequence: Sequence) -> tuple[str, str] | None:
+def kind_of(sequence: Sequence, fast: type[Engine] = FastEngine) -> tuple[str, str] | None:
     """How a sequence fails, None when it does not."""
     try:
-        replay(sequence)
+        replay(sequence, fast)
     except Exception as error:  # whatever it is, it is what is looked for
         return _kind(error)
     return None
@@ -41,11 +43,12 @@ def _kind(error: Exception) -> tuple[str, str]:
     return type(error).__name__, error.what if isinstance(error, Difference) else ""
 
 
-def save_case(finding: Finding, directory: Path = CASES) -> Path:
+def save_case(finding: Finding, directory: Path = CASES, fast: type[Engine] = FastEngine) -> Path:
     """Keep a finding, made as short as can be, as a file of JSON."""
     kind = _kind(finding.cause)
-    sequence = minimise(finding.sequence, lambda candidate: kind_of(candidate) == kind)
+    sequence = minimise(finding.sequence, lambda candidate: kind_of(candidate, fast) == kind)
     text = as_text({"found": f"{finding.seed}: {' '.join(kind).strip()}", **to_json(sequence)})
+    directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
     path.write_text(text)
     return path
@@ -64,8 +67,8 @@ def load_case(path: Path) -> Sequence:
     return from_json(json.loads(path.read_text()))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run; the number of findings is the exit status."""
+def main(arguments: list[str] | None = None, fast: type[Engine] = FastEngine) -> int:
+    """Run; return the number of findings."""
     parser = argparse.ArgumentParser(prog="python -m tests.differential.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long to run")
     parser.add_argument("--sequences", type=int, help="run so many instead")
@@ -80,10 +83,10 @@ def main(arguments: list[str] | None = None) -> int:
         if sequences >= options.sequences if options.sequences else elapsed >= options.seconds:
             break
         try:
-            steps += len(explore_one(options.seed, sequences).steps)
+            steps += len(explore_one(options.seed, sequences, fast).steps)
         except Finding as finding:
             findings += 1
-            _say(f"{finding}\nkept as {save_case(finding, options.cases)}")
+            _say(f"{finding}\nkept as {save_case(finding, options.cases, fast)}")
         sequences += 1
         if sequences % _REPORT_EVERY == 0:
             _report(sequences, steps, findings, time.monotonic() - begin)
