@@ -57,11 +57,13 @@ class Totals(NamedTuple):
     Args:
         sequences: How many.
         steps: Of all of them.
+        reads: How often the peer's bytes came; most of the time goes into these.
         kinds: In how many of them the peer began a frame of a type.
     """
 
     sequences: int
     steps: int
+    reads: int
     kinds: Counter[int]
 
 
@@ -107,14 +109,16 @@ def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequ
 
 
 def explore(seed: int, numbers: range, fast: type[Engine] = FastEngine) -> Totals:
-    steps, kinds = 0, Counter[int]()
+    steps = reads = 0
+    kinds = Counter[int]()
     for number in numbers:
         sequence = explore_one(seed, number, fast)
         steps += len(sequence.steps)
-        kinds.update(_kinds(sequence))
-    return Totals(len(numbers), steps, kinds)
+        received = [step for step in sequence.steps if isinstance(step, Receive)]
+        reads += sum(len(step.cuts) + 1 for step in received)
+        kinds.update(_kinds(b"".join([step.data for step in received])))
+    return Totals(len(numbers), steps, reads, kinds)
 
 
-def _kinds(sequence: Sequence) -> set[int]:
-    received = b"".join([step.data for step in sequence.steps if isinstance(step, Receive)])
+def _kinds(received: bytes) -> set[int]:
     return {frame[3] for frame in frames_of(received) if len(frame) >= HEADER_LENGTH}
