@@ -220,7 +220,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
         "a request's head is encoded once",
         REQUEST,
-        rewritten(fast_outbound, "FastOutbound._block", ("self._blocks.get(head)", "None")),
+        rewritten(fast_outbound, "FastOutbound._block", ("head.blocks.get(self._huffman)", "None")),
     ),
     Trick(
         "how a literal begins is encoded once",

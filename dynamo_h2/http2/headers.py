@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from dynamo_h2.errors import InvalidRequest
@@ -142,15 +142,18 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestHead:
-    """The checked head of a request, compared and hashed by identity so that it can be a cache key.
+    """The checked head of a request, made once for each origin and shape, and encoded once.
 
     Attributes:
         fields: Pseudo-header fields first (RFC 9113 §8.3), all names in lower case.
         method: The value of ``:method``.
+        blocks: The fields as field blocks that need no table, without and with Huffman codes: each
+            from its first use on.
     """
 
     fields: tuple[Field, ...]
     method: bytes
+    blocks: dict[bool, bytes] = field(default_factory=dict, repr=False)
 
 
 # Outbound

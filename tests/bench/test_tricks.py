@@ -66,7 +66,7 @@ async def test_the_client_makes_more_calls_without_a_trick(trick: Trick) -> None
 
 
 async def test_a_trick_is_measured_beside_the_spread_of_the_same_code() -> None:
-    slow = rewritten(stream, "ReceiveHalf.read", ("chunk = ", "[None] * 20_000; chunk = "))
+    slow = rewritten(stream, "ReceiveHalf.read", ("size = ", "[None] * 20_000; size = "))
     found = await measure(Trick("", short(TOKEN_READ), slow), 5, random.Random(1))
     assert found.gain > 0
     assert found.whole > 0

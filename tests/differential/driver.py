@@ -21,12 +21,12 @@ __all__ = ["DEFAULT_SEED", "Finding", "Totals", "explore", "explore_one"]
 DEFAULT_SEED: Final = 9113
 
 _SHORTEST, _LONGEST = 12, 28
-# So often a connection is old already: it has sent more heads than an engine keeps encoded.
+# So often a connection is old already: it has had more streams than an engine remembers.
 _OLD_EVERY: Final = 1_000
 _LONG_LIFE: Final[tuple[Step, ...]] = (
     Receive(settings()),
     Open(0, 0, end_stream=True),
-    Burst(1_026),
+    Burst(2_050),
 )
 # How many sequences have a peer whose bytes are damaged.
 _HOSTILE: Final = 0.3

@@ -20,8 +20,6 @@ Differences that are allowed, by name:
   that cannot be opened any more would be given is not asked.
 - ``written-first``: while a request is being flushed, the stock engine has made its stream already
   and the fast engine has not; what is queued, and the identifiers in use, are the same.
-- ``unmade``: so it stays when the transport raises. The caller gets no identifier to use the stream
-  with, and what the peer says of it is told to nobody: from there on no engine has it.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.frames import HEADER_LENGTH
 from tests.differential.pools import CONFIGS, FIRST_WINDOWS
 from tests.differential.states import State, differences, state_of
-from tests.differential.steps import Arm, Call, Narrow, Receive, Request, Sequence, Step
+from tests.differential.steps import Arm, Call, Narrow, Receive, Sequence, Step
 from tests.differential.watcher import Event, Watcher, joined
 from tests.differential.wire import Inbound, Outbound, Partial
 from tests.http2.frame_factory import DATA
@@ -151,17 +149,9 @@ class Pair:
             return
         stream = None if partial is None else self.stock.streams.get(partial.stream)
         stock, fast = self._stock.call(step), self._fast.call(step)
-        if isinstance(step, Request) and step.flush == "raise":
-            self._leave_unmade()
         self._check(stock, fast, closely=True)
         if stream is not None and stream.closed:
             self._closed_inside = self.inbound.number
-
-    def _leave_unmade(self) -> None:
-        """Take the last stream from the stock engine, where the fast engine has not made it."""
-        last = self.stock.highest_outbound_stream_id
-        if last not in self._fast.engine.streams:
-            self.stock.streams.pop(last, None)
 
     def _check(self, stock_result: object, fast_result: object, *, closely: bool) -> None:
         if stock_result != fast_result:

@@ -8,7 +8,7 @@ import pytest
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.fast import COPY_LIMIT, FastEngine
-from dynamo_h2.http2.fast_outbound import JOIN_LIMIT, MAX_BLOCKS
+from dynamo_h2.http2.fast_outbound import JOIN_LIMIT
 from dynamo_h2.http2.headers import Field, build_head
 from tests.http2.frame_factory import (
     CANCEL,
@@ -130,13 +130,18 @@ def test_a_large_payload_is_a_view_of_the_read_and_a_small_one_is_not() -> None:
     assert kinds == [bytes, memoryview]
 
 
-def test_heads_that_are_kept_encoded_are_bounded() -> None:
-    rig = Rig(streams=1)
-    assert isinstance(rig.engine, FastEngine)
-    for number in range(MAX_BLOCKS + 9):
-        head = build_head("GET", "http", "worker", f"/{number}", ())
-        rig.engine.reset(rig.engine.open_stream(head, (), end_stream=True), CANCEL)
-    assert len(rig.engine._blocks) == 10
+@pytest.mark.parametrize("huffman", [False, True])
+def test_a_head_is_encoded_once_for_all_connections(huffman: bool) -> None:
+    head = build_head("GET", "http", "worker", "/", ())
+    blocks = []
+    for _ in range(2):
+        engine = FastEngine(Http2Config(huffman=huffman), Recorder())
+        engine.initiate()
+        engine.open_stream(head, (), end_stream=True)
+        blocks.append(head.blocks[huffman])
+        assert bytes(engine.output[-1]).endswith(blocks[-1])
+    assert blocks[0] is blocks[1]
+    assert list(head.blocks) == [huffman]
 
 
 # Heads that were seen before
