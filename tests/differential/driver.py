@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Final, NamedTuple
 
@@ -16,11 +20,13 @@ from tests.differential.steps import Burst, Open, Receive, Sequence, Step
 from tests.differential.wire import frames_of
 from tests.http2.frame_factory import settings
 
-__all__ = ["DEFAULT_SEED", "Finding", "Totals", "explore", "explore_one"]
+__all__ = ["DEFAULT_SEED", "Finding", "Totals", "explore", "explore_on_all_cores", "explore_one"]
 
 DEFAULT_SEED: Final = 9113
 
 _SHORTEST, _LONGEST = 12, 28
+# How many sequences a core is given at a time.
+_SHARE: Final = 500
 # So often a connection is old already: it has had more streams than an engine remembers.
 _OLD_EVERY: Final = 1_000
 _LONG_LIFE: Final[tuple[Step, ...]] = (
@@ -118,6 +124,37 @@ def explore(seed: int, numbers: range, fast: type[Engine] = FastEngine) -> Total
         reads += sum(len(step.cuts) + 1 for step in received)
         kinds.update(_kinds(b"".join([step.data for step in received])))
     return Totals(len(numbers), steps, reads, kinds)
+
+
+def explore_on_all_cores(seed: int, sequences: int) -> Totals:
+    """Make and run the first sequences of a seed, each core its share.
+
+    Raises:
+        Finding: The engines differ on one of them.
+    """
+    shares = [range(at, min(at + _SHARE, sequences)) for at in range(0, sequences, _SHARE)]
+    # Not by fork: what a test runner has open is none of theirs.
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(_explore_share, itertools.repeat(seed), shares))
+    failed = [number for number in found if isinstance(number, int)]
+    for number in failed:
+        explore_one(seed, number)
+    assert not failed, f"they fail only at times: {failed}"
+    each = [totals for totals in found if not isinstance(totals, int)]
+    kinds = sum((totals.kinds for totals in each), Counter[int]())
+    steps, reads = sum(totals.steps for totals in each), sum(totals.reads for totals in each)
+    return Totals(sequences, steps, reads, kinds)
+
+
+def _explore_share(seed: int, numbers: range) -> Totals | int:
+    """Run a share; returns the number of a sequence on which the engines differ, if there is one.
+
+    The number says it all: what such a sequence raises is not made to cross to another process.
+    """
+    try:
+        return explore(seed, numbers)
+    except Finding as finding:
+        return int(finding.seed.partition(":")[2])
 
 
 def _kinds(received: bytes) -> set[int]:
