@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack, runtime_checkab
 
 from dynamo_h2.call import CallOptions, Times, urgency_of, with_priority
 from dynamo_h2.config import Http2Config
-from dynamo_h2.errors import ClientClosed, InvalidRequest, WrongEventLoop, status_error
+from dynamo_h2.errors import ClientClosed, WrongEventLoop, status_error
 from dynamo_h2.exchange import Exchange, Terms
-from dynamo_h2.http2.body import make_body
+from dynamo_h2.http2.body import make_body, with_length
 from dynamo_h2.http2.headers import (
     HeaderChecker,
-    content_length,
     normalize_trailers,
     without_host,
 )
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
     from dynamo_h2.transport.sockets import Resolver
 
 __all__ = ["HttpRequestClient", "RequestPlaneClient"]
-
-# Methods whose requests have a meaning for a body: an empty one is announced (RFC 9110 §8.6).
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 _DONE: Final = Need.DONE
 
@@ -370,7 +366,11 @@ class HttpRequestClient:
 
     def _plain_exchange(self, address: str, payload: bytes) -> Exchange | None:
         """Make what is sent of bytes alone; None where there is more to look at."""
-        pool, route, times = self._pool, self._routes.plain.get(address), self._times
+        pool, times = self._pool, self._times
+        try:
+            route = self._routes.plain.get(address)
+        except TypeError:
+            return None  # no address at all
         if (
             route is None
             or route.host.forgotten
@@ -440,7 +440,7 @@ class HttpRequestClient:
         if data and not fields:
             fields = ((b"content-length", b"%d" % len(data)),)
         else:
-            fields = _with_length(method, fields, data, body)
+            fields = with_length(method, fields, data, body)
         now = self._terms.clock()
         # By position: keywords of a class are put into a dict first.
         request = Request(
@@ -484,31 +484,6 @@ class HttpRequestClient:
                 "this client's connections belong to another event loop: make one client per loop"
             )
         return pool
-
-
-def _with_length(
-    method: str,
-    fields: tuple[Field, ...],
-    data: bytes | memoryview | None,
-    body: RequestBody | None,
-) -> tuple[Field, ...]:
-    """Announce the length of the body, where it is known and not announced.
-
-    Raises:
-        InvalidRequest: Another length is announced.
-    """
-    declared = content_length(fields) if fields else None
-    length = len(data) if data is not None else body.length if body is not None else None
-    if declared is None:
-        if length or (length == 0 and method in _WITH_BODY):
-            return (*fields, (b"content-length", b"%d" % length))
-    elif length is None and body is not None:
-        body.length = declared  # held against what is sent
-    elif length != declared:
-        raise InvalidRequest(
-            f"content-length is {declared}, allowed: {length}, the length of the body"
-        )
-    return fields
 
 
 def _with_headers(

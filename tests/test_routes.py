@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamo_h2 import HttpRequestClient, routes
+from dynamo_h2 import HttpRequestClient, InvalidRequest, routes
 from dynamo_h2.routes import LOOK_AT, Route, Routes
 
 
@@ -50,3 +50,12 @@ async def test_only_the_same_request_is_found_by_its_address() -> None:
         assert not known.plain
         plain = known.find(pool, "POST", address, (), True)
         assert known.plain == {address: plain}
+
+
+@pytest.mark.parametrize("body", [b"", b"body", "text"])
+async def test_an_address_that_cannot_even_be_looked_up_is_refused(body: bytes | str) -> None:
+    async with HttpRequestClient() as client:
+        with pytest.raises(InvalidRequest, match="must be a str, not list"):
+            await client.send_request([], body)  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequest, match="must be a str, not list"):
+            await client.request("POST", [], body=body)  # type: ignore[arg-type]

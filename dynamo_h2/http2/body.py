@@ -22,11 +22,15 @@ from collections.abc import (
     Mapping,
 )
 from functools import partial
-from typing import BinaryIO, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
 
 from dynamo_h2.errors import InvalidRequest
+from dynamo_h2.http2.headers import content_length
 
-__all__ = ["BodyPass", "BodySource", "Chunk", "RequestBody", "SyncPass", "make_body"]
+if TYPE_CHECKING:
+    from dynamo_h2.http2.headers import Field
+
+__all__ = ["BodyPass", "BodySource", "Chunk", "RequestBody", "SyncPass", "make_body", "with_length"]
 
 Chunk: TypeAlias = bytes | memoryview
 _Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -38,6 +42,9 @@ FILE_CHUNK = 65536
 
 # Lists of chunks up to this size, in bytes, are joined: one small copy for one write.
 JOIN_LIMIT = 65536
+
+# Methods whose requests have a meaning for a body: an empty one is announced (RFC 9110 §8.6).
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 _ALLOWED = (
     "bytes-like objects, str, binary files, iterables and async iterables of bytes, "
@@ -367,3 +374,34 @@ def _file_length(file: BinaryIO, start: int) -> int | None:
         end = None
     file.seek(start)
     return None if end is None else max(end - start, 0)
+
+
+def with_length(
+    method: str,
+    fields: tuple[Field, ...],
+    data: bytes | memoryview | None,
+    body: RequestBody | None,
+) -> tuple[Field, ...]:
+    """Announce the length of the body, where it is known and not announced.
+
+    Args:
+        method: The request's.
+        fields: Its own checked fields.
+        data: The body in memory; None where it has to be iterated.
+        body: The body, where it is more than bytes; held against a length that is announced.
+
+    Raises:
+        InvalidRequest: Another length is announced.
+    """
+    declared = content_length(fields) if fields else None
+    length = len(data) if data is not None else body.length if body is not None else None
+    if declared is None:
+        if length or (length == 0 and method in _WITH_BODY):
+            return (*fields, (b"content-length", b"%d" % length))
+    elif length is None and body is not None:
+        body.length = declared  # held against what is sent
+    elif length != declared:
+        raise InvalidRequest(
+            f"content-length is {declared}, allowed: {length}, the length of the body"
+        )
+    return fields
