@@ -39,6 +39,16 @@ class WrongReply(Exception):
     """A client returned something else than the server sent: it is disqualified."""
 
 
+def check_status(status: int) -> None:
+    """Refuses what is no success, for libraries that take a redirection for one.
+
+    Raises:
+        WrongReply: the status is not 2xx.
+    """
+    if not 200 <= status < 300:
+        raise WrongReply(f"status {status}")
+
+
 class Client(Protocol):
     """A library behind the three calls that the workloads make."""
 
@@ -46,7 +56,7 @@ class Client(Protocol):
         """Sends one request and returns the body of a 2xx response; anything else raises."""
 
     def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
-        """Sends one request and yields the body of a 200 response as it arrives."""
+        """Sends one request and yields the body of a 2xx response as it arrives; else raises."""
 
     async def close(self) -> None:
         """Closes all connections."""

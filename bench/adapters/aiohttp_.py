@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+
+from bench.adapter import check_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
@@ -16,11 +18,12 @@ class AiohttpClient:
 
     def __init__(self) -> None:
         connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, raise_for_status=True)
+        self._session = aiohttp.ClientSession(connector=connector)
 
     async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
         """Returns the body of a 2xx response."""
-        async with self._session.request(method, url, data=body) as response:
+        async with self._request(method, url, body) as response:
+            check_status(response.status)
             content: bytes = await response.read()
             return content
 
@@ -29,7 +32,8 @@ class AiohttpClient:
         self, method: str, url: str, body: bytes = b""
     ) -> AsyncIterator[AsyncIterable[bytes]]:
         """Gives the iterator over the body of a 2xx response."""
-        async with self._session.request(method, url, data=body) as response:
+        async with self._request(method, url, body) as response:
+            check_status(response.status)
             yield response.content.iter_any()
 
     async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
@@ -41,6 +45,9 @@ class AiohttpClient:
     async def close(self) -> None:
         """Closes all connections."""
         await self._session.close()
+
+    def _request(self, method: str, url: str, body: bytes) -> Any:  # noqa: ANN401 - has no types
+        return self._session.request(method, url, data=body, allow_redirects=False)
 
 
 async def open_client(in_flight: int) -> AiohttpClient:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from curl_cffi import AsyncSession, CurlOpt
 
+from bench.adapter import check_status
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
@@ -23,12 +25,13 @@ class CurlCffiClient:
             max_clients=in_flight,
             http_version="v2_prior_knowledge",
             curl_options={CurlOpt.PIPEWAIT: 1},
-            raise_for_status=True,
+            allow_redirects=False,
         )
 
     async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
         """Returns the body of a 2xx response."""
         response = await self._session.request(method, url, data=body)
+        check_status(response.status_code)
         content: bytes = response.content
         return content
 
@@ -38,6 +41,7 @@ class CurlCffiClient:
     ) -> AsyncIterator[AsyncIterable[bytes]]:
         """Gives the iterator over the body of a 2xx response."""
         async with self._session.stream(method, url, data=body) as response:
+            check_status(response.status_code)
             yield response.aiter_content()
 
     async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:

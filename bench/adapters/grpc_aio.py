@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ import grpc.aio
 from bench.grpc_server import method_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
 
 class GrpcClient:
@@ -26,11 +27,23 @@ class GrpcClient:
         reply: bytes = await call(body)
         return reply
 
+    @contextlib.asynccontextmanager
+    async def chunks(
+        self, method: str, url: str, body: bytes = b""
+    ) -> AsyncIterator[AsyncIterable[bytes]]:
+        """Gives the iterator over the messages of the answer."""
+        begin, query = self._calls.get(url) or self._prepare(url, "unary_stream")
+        call = begin(query)
+        try:
+            yield call
+        finally:
+            call.cancel()  # nothing, if it is over
+
     async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
         """Yields the messages of the answer."""
-        call, query = self._calls.get(url) or self._prepare(url, "unary_stream")
-        async for message in call(query):
-            yield message
+        async with self.chunks(method, url, body) as messages:
+            async for message in messages:
+                yield message
 
     async def close(self) -> None:
         """Closes all connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
 from bench.grpc_server import method_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
 
 class RawCodec:
@@ -40,12 +41,20 @@ class GrpclibClient:
         reply: bytes = await call(body)
         return reply
 
-    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
-        """Yields the messages of the answer."""
+    @contextlib.asynccontextmanager
+    async def chunks(
+        self, method: str, url: str, body: bytes = b""
+    ) -> AsyncIterator[AsyncIterable[bytes]]:
+        """Gives the iterator over the messages of the answer."""
         call, query = self._calls.get(url) or self._prepare(url, UnaryStreamMethod)
         async with call.open() as stream:
             await stream.send_message(query, end=True)
-            async for message in stream:
+            yield stream
+
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+        """Yields the messages of the answer."""
+        async with self.chunks(method, url, body) as messages:
+            async for message in messages:
                 yield message
 
     async def close(self) -> None:

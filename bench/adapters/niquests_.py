@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import niquests
 
+from bench.adapter import check_status
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator
 
 
 class NiquestsClient:
@@ -18,17 +21,27 @@ class NiquestsClient:
 
     async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
         """Returns the body of a 2xx response."""
-        response = await self._session.request(method, url, data=body)
-        response.raise_for_status()
+        response = await self._session.request(method, url, data=body, allow_redirects=False)
+        check_status(response.status_code)
         content: bytes = response.content
         return content
 
+    @contextlib.asynccontextmanager
+    async def chunks(
+        self, method: str, url: str, body: bytes = b""
+    ) -> AsyncIterator[AsyncIterable[bytes]]:
+        """Gives the iterator over the body of a 2xx response."""
+        async with await self._session.request(
+            method, url, data=body, allow_redirects=False, stream=True
+        ) as response:
+            check_status(response.status_code)
+            yield await response.iter_raw()
+
     async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
         """Yields the body of a 2xx response as it arrives."""
-        response = await self._session.request(method, url, data=body, stream=True)
-        response.raise_for_status()
-        async for chunk in await response.iter_raw():
-            yield chunk
+        async with self.chunks(method, url, body) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def close(self) -> None:
         """Closes all connections."""

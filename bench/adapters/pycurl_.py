@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
+from bench.adapter import check_status
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -116,6 +118,8 @@ class PycurlClient:
         self._idle.append(curl)
         if transfer.error is not None:
             raise ConnectionError(transfer.error)
+        # FAILONERROR refuses what is 400 or more.
+        check_status(curl.getinfo(pycurl.RESPONSE_CODE))
 
     # libcurl's calls, and the loop's
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pyreqwest.client import ClientBuilder
 
+from bench.adapter import check_status
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -25,7 +27,7 @@ class PyreqwestClient:
     """
 
     def __init__(self, *, adaptive: bool = False) -> None:
-        builder = ClientBuilder().http2_prior_knowledge().error_for_status(True)
+        builder = ClientBuilder().http2_prior_knowledge().follow_redirects(False)
         if adaptive:  # begins with 64 KiB
             builder = builder.http2_adaptive_window(True)
         else:
@@ -36,6 +38,7 @@ class PyreqwestClient:
     async def send(self, method: str, url: str, body: bytes = b"") -> bytes:
         """Returns the body of a 2xx response."""
         response = await self._client.request(method, url).body_bytes(body).build().send()
+        check_status(response.status)
         content: bytes = await response.bytes()
         return content
 
@@ -48,6 +51,7 @@ class PyreqwestClient:
             # download not when its bytes came.
             builder = builder.streamed_read_buffer_limit(0)
         async with builder.build_streamed() as response:
+            check_status(response.status)
             reader = response.body_reader
             while (chunk := await reader.read_chunk()) is not None:
                 yield chunk
