@@ -49,6 +49,16 @@ def check_status(status: int) -> None:
         raise WrongReply(f"status {status}")
 
 
+def check_end(last: bytes, end: bytes) -> None:
+    """Checks the last chunk of a body, as far as it goes: that costs a body, not a chunk.
+
+    Raises:
+        WrongReply: it does not end as the body does.
+    """
+    if not end.endswith(bytes(memoryview(last)[-len(end) :])):
+        raise WrongReply("a body ended otherwise than the server sent it")
+
+
 class Client(Protocol):
     """A library behind the three calls that the workloads make."""
 

@@ -32,6 +32,11 @@ stand beside it in `bench/results/results.json`. The command of that run:
 Each client runs in a process of its own on one core, the server on another, in interleaved rounds;
 a ratio is always one between two clients of the same round. Figures of another machine will differ;
 the ratios should not, by much.
+
+What is checked: that every answer has a status of 2xx; while the time is taken, the length and the
+end of each body that comes back, and of an echo every byte; in the same turn, before and after it,
+one whole stream, download or upload by every byte. nghttpd and nginx tell nothing of what they
+received, so what is sent to those two is not checked, and of h2load nothing but the statuses.
 """
 
 

@@ -75,7 +75,7 @@ class Workload(Protocol):
         """The same for an external load generator, where it is so simple."""
 
     async def run(self, run: Run) -> dict[str, float]:
-        """Checks that the client answers rightly, warms it up, and measures it.
+        """Checks that the client answers rightly, warms it up, measures it, and checks it again.
 
         Raises:
             WrongReply: something else came back than the server sent.

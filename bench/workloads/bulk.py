@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from bench.adapter import WrongReply, reading
+from bench.adapter import WrongReply, check_end, reading
 from bench.measure import measure
 from bench.payloads import pattern
 from bench.workload import Load
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.workload import Run
 
 MIB: Final = 1024 * 1024
+END: Final = 64  # bytes of a body that are looked at while the time is taken
 
 
 def upload(mebibytes: int) -> Posts:
@@ -70,23 +71,26 @@ class Download:
         url = f"{run.url}/bytes/{self.length}"
         async with run.adapter.client(1) as client:
             await check_download(client, url, self.length)
-            return await measure(
+            figures = await measure(
                 lambda: fetch(client, url, self.length), 1, run.seconds, self.mebibytes
             )
+            await check_download(client, url, self.length)
+            return figures
 
 
 async def fetch(client: Client, url: str, length: int) -> None:
     """Reads a body to its end.
 
     Raises:
-        WrongReply: it was shorter or longer.
+        WrongReply: it was shorter or longer, or ended otherwise.
     """
-    received = 0
+    received, chunk = 0, b""
     async with reading(client, "GET", url) as chunks:
         async for chunk in chunks:
             received += len(chunk)
     if received != length:
         raise WrongReply(f"{received} bytes came of {length}")
+    check_end(chunk, pattern(length)[-END:])
 
 
 async def check_download(client: Client, url: str, length: int) -> None:

@@ -47,7 +47,10 @@ class Mix:
                     raise WrongReply("another answer came back than an empty one")
 
             async with downloading(client, f"{run.url}/bytes/{LENGTH}"):
-                return await measure(act, UNARY, run.seconds)
+                figures = await measure(act, UNARY, run.seconds)
+            await check_upload(client, run.url, body)
+            await check_download(client, f"{run.url}/bytes/{LENGTH}", LENGTH)
+            return figures
 
 
 @contextlib.asynccontextmanager

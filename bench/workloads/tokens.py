@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.adapter import WrongReply, reading
+from bench.adapter import WrongReply, check_end, reading
 from bench.measure import WARM_UP_SHARE, Meter, closed_loop, percentiles_ms
 from bench.payloads import TOKEN
 from bench.workload import Load
@@ -33,9 +33,9 @@ class Reader:
         """Reads one stream to its end.
 
         Raises:
-            WrongReply: it was not ``count`` tokens long.
+            WrongReply: it was not ``count`` tokens long, or ended otherwise.
         """
-        last, received, first = perf_counter(), 0, True
+        last, received, first, chunk = perf_counter(), 0, True, b""
         async with reading(self._client, "GET", url) as chunks:
             async for chunk in chunks:
                 now = perf_counter()
@@ -44,6 +44,7 @@ class Reader:
                 received += len(chunk)
         if received != count * len(TOKEN):
             raise WrongReply(f"{received} bytes came of {count * len(TOKEN)}")
+        check_end(chunk, TOKEN)
         self.tokens += count
 
 
@@ -85,7 +86,9 @@ class Tokens:
         """Measures tokens per second and CPU per token."""
         async with run.adapter.client(self.streams) as client:
             await check_tokens(client, run.url)
-            return await (self._paced if self.paced else self._full_speed)(client, run)
+            figures = await (self._paced if self.paced else self._full_speed)(client, run)
+            await check_tokens(client, run.url)
+            return figures
 
     async def _full_speed(self, client: Client, run: Run) -> dict[str, float]:
         url = f"{run.url}/tokens?count={FULL_SPEED_COUNT}&interval_ms=0"
