@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _OURS: Final = ("dynamo-h2", "h2", "hpack", "hyperframe", "uvloop")
 _GRPC: Final[frozenset[Kind]] = frozenset({"send", "stream"})  # a message is limited to 4 MiB
 
-# Those that the targets name, the one that most people use, and the limit.
+# Those that the targets name, the one that most people use, and a load generator.
 QUICK: Final[tuple[Adapter, ...]] = (
     Adapter(name="dynamo_h2", module="dynamo", library="dynamo_h2", packages=_OURS),
     Adapter(name=BASELINE, module="bare_h2", library="h2", packages=_OURS[1:]),

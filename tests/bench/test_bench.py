@@ -9,7 +9,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.adapter import BASELINE, Adapter, WrongReply
-from bench.adapters.h2load_ import read_log
+from bench.adapters.h2load_ import figures_of, read_log, requests_in
 from bench.child import Order
 from bench.clients import CLIENTS, find_clients
 from bench.environment import baseline_digest, pick_cores
@@ -42,12 +42,11 @@ def test_every_client_answers_rightly(client: Adapter) -> None:
 
 @pytest.mark.parametrize("client", [client for client in HERE if client.program])
 def test_load_generator_is_measured_with_what_a_workload_comes_down_to(client: Adapter) -> None:
-    # It cuts off whatever is in flight when its time is over, so that it needs some.
     with serving("granian", pick_cores()[1]) as url:
-        asked = replace(order(client.name, "unary-32", url), seconds=1.0)
-        answer = run_child(asked)
-    assert "failure" not in answer, answer
-    assert min(answer["figures"].values()) > 0
+        for name in ("unary-32", "tokens-64"):
+            answer = run_child(order(client.name, name, url))
+            assert "failure" not in answer, answer
+            assert min(answer["figures"].values()) > 0
 
 
 MEASURED_ABOVE = {"unary-32", "tokens-64"}
@@ -77,15 +76,21 @@ def test_every_variant_is_measured_where_it_belongs(client: Adapter) -> None:
 
 def test_load_generator_whose_requests_fail_has_no_figures() -> None:
     with pytest.raises(WrongReply, match="1 of 2 statuses"):
-        read_log("1\t200\t150\n2\t404\t90\n", units=1, seconds=1, cpu=0.1)
-    with pytest.raises(RuntimeError, match="nothing was finished"):
-        read_log("", units=1, seconds=1, cpu=0.1)
+        read_log("1\t200\t150\n2\t404\t90\n")
+    assert read_log("") == []
 
 
-def test_log_of_the_load_generator_is_counted_in_units() -> None:
-    figures = read_log("1\t200\t1000\n2\t202\t3000\n", units=16, seconds=2, cpu=0.0032)
-    wanted = {"rate": 16, "cpu_us": 100, "p50_ms": 1, "p99_ms": 3}
+def test_log_of_the_load_generator_is_counted_in_units_and_by_its_own_clock() -> None:
+    # The second begins half a second in, and ends two seconds after the first began.
+    log = read_log("7000000\t200\t1000\n7500000\t202\t1500000\n")
+    figures = figures_of(log, units=16, cpu=0.0032)
+    wanted = {"rate": 16, "cpu_us": 100, "p50_ms": 1, "p99_ms": 1500}
     assert {name: figures[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_load_generator_is_asked_for_what_fits_into_the_time() -> None:
+    assert requests_in(4, finished=100, in_flight=32) == 528
+    assert requests_in(4, finished=0, in_flight=1) == 4
 
 
 def test_client_that_gets_something_else_is_disqualified() -> None:
