@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bench.adapter import BASELINE
 from bench.environment import KEPT_AWAKE
 from bench.results import Spread
-from bench.targets import OURS
+from bench.targets import LOAD_GENERATOR, OURS, is_ours
 
 if TYPE_CHECKING:
     from bench.results import Results, Table
 
-LIMIT: Final = "h2load"
 SMALL_FRAMES: Final = f"{OURS}, 16 KiB frames"
 FEW_STREAMS: Final = f"{OURS}, 100 streams per connection"
+FLOW_CONTROL: Final = "docs/flow-control.md"
 
 
 class Expectation(NamedTuple):
@@ -33,18 +33,23 @@ def check(results: Results) -> list[Expectation]:
     return [expectation for expectation in found if expectation is not None]
 
 
+def reasons(results: Results) -> list[str]:
+    """Returns what there is to say about targets and expectations that need a reason."""
+    said = (why_awake(results), why_frames(results), why_streams(results))
+    return [reason for reason in said if reason is not None]
+
+
 def why_frames(results: Results) -> str | None:
     """Returns where the time of large frames and of small ones goes; None without the variant."""
     found = _medians(results, "download-64", SMALL_FRAMES)
     if found is None:
         return None
-    cpu, small_cpu, rate, most = found
+    cpu, small_cpu, most = found
     return (
         f"About the frames: 64 of them for each MiB instead of a few cost the client"
         f" {small_cpu:.0f} µs of CPU per MiB instead of {cpu:.0f}; each is little more than nine"
-        f" bytes to it. And the server's core is the limit here: {LIMIT}, which is written in C"
-        f" and keeps nothing, gets {most:,.0f} MiB/s, this client {rate:,.0f}. The windows, 64"
-        f" times as large, count on a path with a round trip: see [flow control](flow-control.md)."
+        f" bytes to it. {most.said('MiB/s')} The windows, 64 times as large, count on a path with a"
+        f" round trip: see {FLOW_CONTROL}."
     )
 
 
@@ -53,13 +58,12 @@ def why_streams(results: Results) -> str | None:
     found = _medians(results, "unary-1000", FEW_STREAMS)
     if found is None:
         return None
-    cpu, few_cpu, rate, most = found
+    cpu, few_cpu, most = found
     return (
         f"About the streams: a thousand requests over ten connections of 100 streams cost the"
         f" client {few_cpu:.1f} µs of CPU each instead of {cpu:.1f}, because each read and each"
-        f" write carries fewer of them. What that saves on one connection is seen only up to what"
-        f" the server's core answers: {LIMIT} gets {most:,.0f} requests/s of it, this client"
-        f" {rate:,.0f}."
+        f" write carries fewer of them. More requests/s come of what one connection saves only as"
+        f" far as the server answers them. {most.said('requests/s')}"
     )
 
 
@@ -73,46 +77,85 @@ def why_awake(results: Results) -> str | None:
         figure
         for table in (asleep, awake)
         for figure in (
-            _of_baseline(table),
-            table.ratio(LIMIT, "p50_ms"),
+            _baseline_spread(table),
+            table.ratio(LOAD_GENERATOR, "p50_ms"),
             table.ratio(OURS, "p50_ms"),
         )
     ]
     medians = [figure.median for figure in figures if figure is not None]
     if len(medians) < len(figures):
         return None
-    base, limit, ours, base_awake, limit_awake, ours_awake = medians
+    base, generator, ours, base_awake, generator_awake, ours_awake = medians
     return (
         f"About one request at a time: both cores have nothing to do while a message is on its"
         f" way, and a core that sleeps has to be woken up. On this machine that took"
         f" {(base - base_awake) * 1e3:.0f} of the {base * 1e3:.0f} µs of the baseline's median,"
-        f" whoever the client is: as it is, {LIMIT} takes {limit:.2f} of the baseline's time and"
-        f" this client {ours:.2f}; with the cores kept awake {limit_awake:.2f} and"
-        f" {ours_awake:.2f}. So the target is judged there. Nothing else is measured that way."
+        f" whoever the client is: as it is, {LOAD_GENERATOR} takes {generator:.2f} of the"
+        f" baseline's time and this client {ours:.2f}; with the cores kept awake"
+        f" {generator_awake:.2f} and {ours_awake:.2f}. So the target is judged there. Nothing else"
+        f" is measured that way."
     )
 
 
-def _of_baseline(table: Table) -> Spread | None:
+def _baseline_spread(table: Table) -> Spread | None:
     base = table.outcome(BASELINE)
     return base.spread("p50_ms") if base else None
 
 
+class _Most(NamedTuple):
+    """Our rate beside the best of all others."""
+
+    ours: float
+    other: str
+    others: float
+
+    def said(self, unit: str) -> str:
+        """Returns who gets the most of the server's core."""
+        ours, others = f"{self.ours:,.0f} {unit}", f"{self.others:,.0f}"
+        if self.ours >= self.others:
+            return (
+                f"No other client gets more from the server's core than this one: {ours}; next"
+                f" comes {self.other} with {others}."
+            )
+        return (
+            f"Of all clients {self.other} gets the most from the server's core: {others} {unit};"
+            f" this one gets {self.ours:,.0f}."
+        )
+
+
+def _most(table: Table) -> _Most | None:
+    ours = _median(table, OURS, "rate")
+    rates = {o.client: _median(table, o.client, "rate") for o in table.outcomes}
+    others = {name: rate for name, rate in rates.items() if rate and not is_ours(name)}
+    if ours is None or not others:
+        return None
+    other = max(others, key=lambda name: others[name])
+    return _Most(ours, other, others[other])
+
+
 class _Medians(NamedTuple):
-    """CPU microseconds per unit with and without a setting, and the rates with it and at most."""
+    """CPU microseconds per unit with and without a setting, and who gets the most."""
 
     cpu: float
     variant_cpu: float
-    rate: float
-    limit: float
+    most: _Most
 
 
 def _medians(results: Results, workload: str, variant: str) -> _Medians | None:
     table = next((table for table in results.tables if table.workload == workload), None)
-    figures = ((OURS, "cpu_us"), (variant, "cpu_us"), (OURS, "rate"), (LIMIT, "rate"))
-    outcomes = [(table.outcome(name) if table else None, figure) for name, figure in figures]
-    spreads = [outcome.spread(figure) if outcome else None for outcome, figure in outcomes]
-    medians = [spread.median for spread in spreads if spread is not None]
-    return _Medians(*medians) if len(medians) == len(figures) else None
+    if table is None:
+        return None
+    cpu, variant_cpu = _median(table, OURS, "cpu_us"), _median(table, variant, "cpu_us")
+    most = _most(table)
+    if cpu is None or variant_cpu is None or most is None:
+        return None
+    return _Medians(cpu, variant_cpu, most)
+
+
+def _median(table: Table, client: str, figure: str) -> float | None:
+    outcome = table.outcome(client)
+    spread = outcome.spread(figure) if outcome else None
+    return spread.median if spread else None
 
 
 def _frames(tables: dict[str, Table]) -> Expectation | None:

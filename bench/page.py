@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.expectations import why_awake, why_frames, why_streams
+from bench.expectations import FLOW_CONTROL, reasons
 from bench.report import markdown
 from bench.results import Results
 
@@ -49,9 +49,8 @@ def make_page(results: Path, page: Path) -> str:
     """
     loaded = Results.load(results)
     parts = [*_head(results, page), markdown(loaded)]
-    for reason in (why_awake(loaded), why_frames(loaded), why_streams(loaded)):
-        if reason:
-            parts += [reason, ""]
+    for reason in reasons(loaded):
+        parts += [reason.replace(FLOW_CONTROL, "[flow control](flow-control.md)"), ""]
     return "\n".join(parts)
 
 

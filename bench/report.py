@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from bench.adapter import BASELINE
-from bench.expectations import check
+from bench.expectations import check, reasons
 from bench.targets import judge
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def sheets(results: Results) -> Iterator[Sheet]:
 
 
 def print_results(results: Results, console: Console) -> None:
-    """Prints all tables, and how the figures were taken."""
+    """Prints all tables, what there is to say about them, and how the figures were taken."""
     for sheet in sheets(results):
         drawn = RichTable(title=sheet.title, title_justify="left", box=SIMPLE_HEAD)
         for title, justify in zip(sheet.titles, sheet.justify, strict=True):
@@ -150,8 +150,8 @@ def print_results(results: Results, console: Console) -> None:
         for row in sheet.rows:
             drawn.add_row(*(text.replace(" (", "\n(") for text in row))
         console.print(drawn)
-    for line in (*notes(results), *conditions(results)):
-        console.print(line, highlight=False)
+    for line in (*reasons(results), *notes(results), *conditions(results)):
+        console.print(line, highlight=False, markup=False)
 
 
 def markdown(results: Results) -> str:

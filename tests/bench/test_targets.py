@@ -5,18 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench import budget
 from bench.adapter import BASELINE
 from bench.addresses import HOST_ADDRESSES, host_urls
 from bench.clients import CLIENTS
 from bench.environment import KEPT_AWAKE
-from bench.expectations import FEW_STREAMS, SMALL_FRAMES, check, why_awake
+from bench.expectations import (
+    FEW_STREAMS,
+    SMALL_FRAMES,
+    check,
+    why_awake,
+    why_frames,
+    why_streams,
+)
 from bench.page import PAGE, RESULTS, make_page
 from bench.plots import draw_all
-from bench.report import sheets
+from bench.report import print_results, sheets
 from bench.results import Outcome, Results, Table
-from bench.targets import LIMIT, OURS, TARGETS, Target, Verdict, judge
+from bench.targets import LOAD_GENERATOR, OURS, TARGETS, Target, Verdict, is_peer, judge
 from bench.workloads import WORKLOADS
 
 Rounds = list[float]
@@ -26,7 +34,7 @@ def table(workload: str, figure: str, **rounds: Rounds) -> Table:
     names = {
         "ours": OURS,
         "bare": BASELINE,
-        "limit": LIMIT,
+        "limit": LOAD_GENERATOR,
         "few": FEW_STREAMS,
         "small": SMALL_FRAMES,
     }
@@ -79,6 +87,35 @@ def test_failed_peer_does_not_count() -> None:
     assert only_verdict(run).ratio.median == 2
 
 
+def test_at_256_in_flight_every_peer_counts_but_none_that_failed() -> None:
+    run = table(
+        "unary-256",
+        "rate",
+        ours=[220.0, 240.0],
+        bare=[900.0, 900.0],
+        limit=[900.0, 900.0],
+        httpx=[50.0, 200.0],
+        niquests=[100.0, 50.0],
+        few=[900.0, 900.0],
+    )
+    run.outcomes.append(Outcome("curl_cffi", [{"rate": 500.0}], failure="it hung in round two"))
+    verdict = only_verdict(run)
+    assert verdict.target.text == "rate ≥ 1.1 × the best peer"
+    assert verdict.ratio == pytest.approx((1.7, 1.2, 2.2))  # 220 / 100 and 240 / 200
+
+
+def test_nothing_is_said_where_no_peer_was_measured() -> None:
+    assert judge(results(table("unary-256", "rate", ours=[1.0], bare=[1.0], limit=[1.0]))) == []
+
+
+def test_peers_are_all_whom_somebody_could_use_instead() -> None:
+    peers = {client.name for client in CLIENTS if is_peer(client.name)}
+    assert peers == {
+        *("httpx", "aiohttp-h1", "pycurl", "curl_cffi", "pyreqwest"),
+        *("httpx2", "niquests", "grpc.aio", "grpclib"),
+    }
+
+
 def test_bound_is_relaxed_only_where_the_server_is_the_limit() -> None:
     at_limit = table("echo-64k-16", "rate", ours=[96.0], pyreqwest=[100.0], limit=[105.0])
     assert only_verdict(at_limit).bound == 0.95
@@ -113,7 +150,7 @@ def test_targets_and_expectations_name_what_there_is() -> None:
         assert {OURS, *target.peers} <= clients
     for client in CLIENTS:
         assert client.only <= workloads
-    assert {OURS, LIMIT, SMALL_FRAMES, FEW_STREAMS} <= clients
+    assert {OURS, LOAD_GENERATOR, SMALL_FRAMES, FEW_STREAMS} <= clients
 
 
 def test_expectations_are_reported_as_they_come_out() -> None:
@@ -149,6 +186,49 @@ def test_the_page_says_what_sleeping_cores_cost() -> None:
     assert "0.30 and 0.40" in reason
     assert why_awake(results(asleep)) is None
     assert why_awake(results(asleep, Table("awake-unary-1", awake.title, "request"))) is None
+
+
+def both(workload: str, variant: str, **rates: float) -> Table:
+    """A table in which everybody has a rate, and costs the inverse of it."""
+    names = {"ours": OURS, "limit": LOAD_GENERATOR, "other": variant}
+    outcomes = [
+        Outcome(names.get(client, client), [{"rate": rate, "cpu_us": 1e6 / rate}])
+        for client, rate in rates.items()
+    ]
+    return Table(workload, "a title", "request", outcomes)
+
+
+def test_whoever_gets_the_most_is_named() -> None:
+    ours_first = both("download-64", SMALL_FRAMES, ours=2500, limit=1800, pycurl=1900, other=2600)
+    reason = why_frames(results(ours_first))
+    assert reason is not None
+    assert "385 µs of CPU per MiB instead of 400" in reason
+    assert "No other client gets more from the server's core than this one: 2,500 MiB/s" in reason
+    assert "next comes pycurl with 1,900." in reason
+    other_first = both("unary-1000", FEW_STREAMS, ours=60_000, limit=80_000, other=50_000)
+    reason = why_streams(results(other_first))
+    assert reason is not None
+    assert "20.0 µs of CPU each instead of 16.7" in reason
+    assert "h2load gets the most from the server's core: 80,000 requests/s; this one" in reason
+    alone = both("unary-1000", FEW_STREAMS, ours=60_000, other=50_000)
+    assert why_streams(results(alone)) is None
+
+
+def test_reasons_are_printed_as_they_stand_on_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = results(both("download-64", SMALL_FRAMES, ours=2500, limit=1800, other=2600))
+    made.left_out["somebody"] = "[bold] is no markup"
+    print_results(made, Console(width=1000))
+    printed = capsys.readouterr().out
+    reason = why_frames(made)
+    assert reason is not None
+    assert reason in printed
+    assert "[bold] is no markup" in printed
+    made.save(tmp_path / "results.json")
+    assert "see [flow control](flow-control.md)." in make_page(
+        tmp_path / "results.json", tmp_path / "page.md"
+    )
 
 
 def full_results() -> Results:
