@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["send", "stream", "bulk", "hosts"]
 BASELINE: Final = "bare-h2"
-ALL_KINDS: Final[frozenset[Kind]] = frozenset({"send", "stream", "bulk", "hosts"})
-ALL_SERVERS: Final = frozenset({"granian", "nghttpd", "nginx"})
 
 
 class WrongReply(Exception):
@@ -103,8 +101,7 @@ class Adapter:
         library: the module to import, to see whether it is installed.
         program: the program instead, for a load generator that is none of Python's.
         packages: the distributions whose versions stand in the results.
-        kinds: what it can do.
-        servers: which servers it can speak to.
+        cannot: the kinds of workload and the servers that are not for it, and why.
         own_server: the server that it is measured with in place of granian.
         options: keywords for ``open_client``, for variants of one client.
         only: the workloads that a variant is for; empty for all.
@@ -115,8 +112,7 @@ class Adapter:
     library: str = ""
     program: str = ""
     packages: tuple[str, ...] = ()
-    kinds: frozenset[Kind] = ALL_KINDS
-    servers: frozenset[str] = ALL_SERVERS
+    cannot: Mapping[str, str] = field(default_factory=dict)
     own_server: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
@@ -131,15 +127,21 @@ class Adapter:
 
     def server_for(self, workload: Workload) -> str | None:
         """Returns the kind of server to measure it with, or None where it cannot take part."""
-        if self.only and workload.name not in self.only:
+        if not self.is_for(workload) or self.why_not(workload):
             return None
-        if self.program:
-            return workload.server if workload.load else None
-        if workload.kind not in self.kinds:
-            return None
-        if self.own_server:
-            return self.own_server if workload.server == "granian" else None
-        return workload.server if workload.server in self.servers else None
+        return self.own_server or workload.server
+
+    def is_for(self, workload: Workload) -> bool:
+        """Whether it is meant for a workload: a variant only for what it shows."""
+        return not self.only or workload.name in self.only
+
+    def why_not(self, workload: Workload) -> str | None:
+        """Returns why it cannot take part in a workload, or None when it can."""
+        if self.program and workload.load is None:
+            return "a load generator repeats one request, and that is not all of it"
+        if self.own_server and workload.server != "granian":
+            return f"it is measured with a server of its own, not with {workload.server}"
+        return self.cannot.get(workload.kind) or self.cannot.get(workload.server)
 
     @contextlib.asynccontextmanager
     async def client(self, in_flight: int) -> AsyncIterator[Client]:

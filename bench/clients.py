@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Final
 from bench.adapter import BASELINE, Adapter
 
 if TYPE_CHECKING:
-    from bench.adapter import Kind
+    from collections.abc import Mapping
 
 _OURS: Final = ("dynamo-h2", "h2", "hpack", "hyperframe", "uvloop")
-_GRPC: Final[frozenset[Kind]] = frozenset({"send", "stream"})  # a message is limited to 4 MiB
+_GRPC: Final[Mapping[str, str]] = {"bulk": "a message of gRPC is limited to 4 MiB"}
+_HTTP1: Final[Mapping[str, str]] = dict.fromkeys(
+    ("nghttpd", "nginx"), "it speaks HTTP/1.1, and that server is set up for HTTP/2"
+)
 
 # Those that the targets name, the one that most people use, and a load generator.
 QUICK: Final[tuple[Adapter, ...]] = (
@@ -22,7 +25,7 @@ QUICK: Final[tuple[Adapter, ...]] = (
         module="aiohttp_",
         library="aiohttp",
         packages=("aiohttp",),
-        servers=frozenset({"granian"}),
+        cannot=_HTTP1,
     ),
     Adapter(name="pycurl", module="pycurl_", library="pycurl", packages=("pycurl",)),
     Adapter(name="curl_cffi", module="curl_cffi_", library="curl_cffi", packages=("curl_cffi",)),
@@ -51,7 +54,7 @@ OTHERS: Final[tuple[Adapter, ...]] = (
         module="grpc_aio",
         library="grpc",
         packages=("grpcio",),
-        kinds=_GRPC,
+        cannot=_GRPC,
         own_server="grpc.aio",
     ),
     Adapter(
@@ -59,7 +62,7 @@ OTHERS: Final[tuple[Adapter, ...]] = (
         module="grpclib_",
         library="grpclib",
         packages=("grpclib", "h2"),
-        kinds=_GRPC,
+        cannot=_GRPC,
         own_server="grpc.aio",
     ),
 )

@@ -98,6 +98,9 @@ def notes(results: Results) -> Iterator[str]:
     """Yields who has no figures, and why."""
     for client, reason in results.left_out.items():
         yield f"{client} was left out: {reason}"
+    for client, grounds in results.takes_no_part.items():
+        told = (f"{', '.join(workloads)} ({why})" for why, workloads in grounds.items())
+        yield f"{client} takes no part in {'; '.join(told)}"
     for table in results.tables:
         for outcome in table.outcomes:
             if outcome.failure is not None:

@@ -80,13 +80,15 @@ class Results:
         environment: the machine, the versions, and the digest of the baseline's source.
         settings: seconds, rounds, seed, cores, and the command.
         tables: one for each workload.
-        left_out: clients that could not take part, and why.
+        left_out: clients and workloads that could not be measured at all, and why.
+        takes_no_part: for each client the reasons why it has no part in some workloads, and which.
     """
 
     environment: Mapping[str, Any]
     settings: dict[str, Any]
     tables: list[Table] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    takes_no_part: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the results as JSON."""

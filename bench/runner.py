@@ -82,6 +82,7 @@ class Runner:
         """Measures everything."""
         results = Results(environment(self._adapters), asdict(self._settings))
         results.left_out.update(self._left_out)
+        results.takes_no_part.update(self.takes_no_part)
         results.tables.extend(self._measure(workload) for workload in self._workloads)
         return results
 
@@ -89,6 +90,17 @@ class Runner:
         """Returns the clients that can take part, each with its kind of server."""
         servers = {adapter.name: adapter.server_for(workload) for adapter in self._adapters}
         return {name: server for name, server in servers.items() if server is not None}
+
+    @property
+    def takes_no_part(self) -> dict[str, dict[str, list[str]]]:
+        """For each client why it has no part in some workloads, and in which."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for adapter in self._adapters:
+            for workload in filter(adapter.is_for, self._workloads):
+                if reason := adapter.why_not(workload):
+                    why = found.setdefault(adapter.name, {})
+                    why.setdefault(reason, []).append(workload.name)
+        return found
 
     def _measure(self, workload: Workload) -> Table:
         servers = self._able(workload)

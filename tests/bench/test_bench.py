@@ -123,6 +123,21 @@ def test_rounds_are_interleaved_and_absent_clients_are_named() -> None:
     assert [len(outcome.rounds) for outcome in results.tables[0].outcomes] == [2, 2]
 
 
+def test_whoever_has_no_part_in_a_workload_is_named_with_the_reason() -> None:
+    adapters = tuple(client for client in CLIENTS if client.missing is None)
+    settings = Settings(SHORT, 1, 1, *pick_cores())
+    able = [workload for workload in WORKLOADS if missing(workload.server) is None]
+    runner = Runner(adapters, tuple(able), settings, lambda _, __: None)
+    told = runner.takes_no_part
+    assert not any(client.only for client in find_clients(list(told)))
+    for adapter in adapters:
+        absent = {workload for why in told.get(adapter.name, {}).values() for workload in why}
+        part = {workload.name for workload in able if adapter.server_for(workload)}
+        meant = {workload.name for workload in able if adapter.is_for(workload)}
+        assert absent | part == meant
+        assert not absent & part
+
+
 def test_command_line_prints_and_writes_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ def make_results() -> Results:
     }
     settings = {"seconds": 2.0, "rounds": 2, "seed": 7, "client_core": 0, "server_core": 1}
     table = Table("unary-32", "a title", "request", [bare, fast, wrong])
-    return Results(environment, settings, [table], {"absent": "it is not installed"})
+    no_part = {"fast": {"it is too slow": ["mix", "connect"], "it is too old": ["hosts-100"]}}
+    return Results(environment, settings, [table], {"absent": "it is not installed"}, no_part)
 
 
 def test_spread_has_the_median_and_the_bounds() -> None:
@@ -57,6 +59,15 @@ def test_json_keeps_everything(tmp_path: Path) -> None:
     assert Results.load(path) == results
 
 
+def test_results_from_before_anybody_took_no_part_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    make_results().save(path)
+    raw = json.loads(path.read_text())
+    del raw["takes_no_part"]
+    path.write_text(json.dumps(raw))
+    assert Results.load(path).takes_no_part == {}
+
+
 def test_markdown_has_a_row_for_each_client_that_finished_and_a_reason_for_all_others() -> None:
     lines = markdown(make_results()).splitlines()
     assert "| client | request/s | CPU µs/request | rate ÷ bare | CPU ÷ bare |" in lines
@@ -64,6 +75,8 @@ def test_markdown_has_a_row_for_each_client_that_finished_and_a_reason_for_all_o
     assert not any(line.startswith("| wrong") for line in lines)
     assert "- wrong failed at unary-32: WrongReply: 3 bytes came of 4" in lines
     assert "- absent was left out: it is not installed" in lines
+    told = "- fast takes no part in mix, connect (it is too slow); hosts-100 (it is too old)"
+    assert told in lines
     assert any("0123" in line for line in lines)
     assert any("seed 7" in line and "client on core 0" in line for line in lines)
 
