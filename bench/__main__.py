@@ -16,6 +16,7 @@ from bench.clients import QUICK as QUICK_CLIENTS
 from bench.environment import pick_cores
 from bench.plots import draw_all
 from bench.report import markdown, print_results
+from bench.results import FULL_RESULTS, RESULTS
 from bench.runner import Runner, Settings
 from bench.workloads import QUICK as QUICK_WORKLOADS
 from bench.workloads import WORKLOADS, find_workloads
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from bench.workload import Workload
 
 PIPED_WIDTH: Final = 140
-RESULTS: Final = Path(__file__).with_name("results")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -38,11 +38,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="per client and round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="what payloads are made from")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="directory for the results")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="directory for the results; bench/results, or with --full its folder full",
+    )
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     words = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(words)
     arguments.words = words
+    if arguments.out is None:
+        arguments.out = FULL_RESULTS if arguments.full else RESULTS
     if arguments.seconds <= 0 or arguments.rounds < 1:
         parser.error("--seconds must be above 0, and --rounds at least 1")
     return arguments

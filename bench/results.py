@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bench.adapter import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
+
+RESULTS: Final = Path(__file__).with_name("results")
+# Every client and workload: neither run overwrites what the other found.
+FULL_RESULTS: Final = RESULTS / "full"
 
 
 class Spread(NamedTuple):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.__main__ import main, parse
 from bench.adapter import BASELINE, Adapter, WrongReply
 from bench.adapters.h2load_ import figures_of, read_log, requests_in
 from bench.child import Order
 from bench.clients import CLIENTS, find_clients
 from bench.environment import baseline_digest, pick_cores
-from bench.results import Results
+from bench.results import RESULTS, Results
 from bench.runner import Runner, Settings, run_child
 from bench.servers import missing, serving
 from bench.workloads import WORKLOADS, find_workloads
@@ -169,6 +169,11 @@ def test_unknown_names_are_refused_with_those_known(
 ) -> None:
     assert main(arguments) == 2
     assert message in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_run_has_a_folder_of_its_own() -> None:
+    folders = [parse(words).out for words in ([], ["--full"], ["--full", "--out", "here"])]
+    assert folders == [RESULTS, RESULTS / "full", Path("here")]
 
 
 @pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--rounds", "0"]])

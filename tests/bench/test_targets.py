@@ -20,7 +20,7 @@ from bench.expectations import (
     why_frames,
     why_streams,
 )
-from bench.page import PAGE, RESULTS, make_page
+from bench.page import Page, make_page, stored
 from bench.plots import draw_all
 from bench.report import print_results, sheets
 from bench.results import Outcome, Results, Table
@@ -226,9 +226,8 @@ def test_reasons_are_printed_as_they_stand_on_the_page(
     assert reason in printed
     assert "[bold] is no markup" in printed
     made.save(tmp_path / "results.json")
-    assert "see [flow control](flow-control.md)." in make_page(
-        tmp_path / "results.json", tmp_path / "page.md"
-    )
+    page = Page(tmp_path / "page.md", "A page", tmp_path / "results.json")
+    assert "see [flow control](flow-control.md)." in make_page(page)
 
 
 def full_results() -> Results:
@@ -250,12 +249,18 @@ def test_plots_are_drawn_in_both_formats_and_the_page_shows_them(tmp_path: Path)
     names = {"rate", "cpu", "latency", "in_flight"}
     assert {path.name for path in written} == {f"{n}.{s}" for n in names for s in ("png", "svg")}
     assert all(path.stat().st_size > 1000 for path in written)
-    page = make_page(tmp_path / "results" / "results.json", tmp_path / "docs" / "page.md")
+    page = Page(tmp_path / "docs" / "a.md", "This page", tmp_path / "results" / "results.json")
+    other = Page(tmp_path / "docs" / "b.md", "The other", tmp_path / "other.json")
+    text = make_page(page, (page, other))
     for name in names:
-        assert f"(../results/{name}.svg)" in page
+        assert f"(../results/{name}.svg)" in text
     for sheet in sheets(made):
-        assert f"## {sheet.title}" in page
-    assert "## Targets" in page
+        assert f"## {sheet.title}" in text
+    assert "## Targets" in text
+    assert text.startswith("# This page\n")
+    assert "Another run: [The other](b.md)." in text
+    assert "(a.md)" not in text
+    assert stored((page, other)) == (page,)
 
 
 def test_plots_of_the_same_results_are_the_same_file(tmp_path: Path) -> None:
@@ -287,5 +292,8 @@ def test_budget_names_the_modules_of_the_client(
     assert "100 %" in printed
 
 
-def test_the_page_about_performance_is_that_of_the_results_beside_it() -> None:
-    assert PAGE.read_text(encoding="utf-8") == make_page(RESULTS, PAGE)
+def test_the_pages_about_performance_are_those_of_the_stored_results() -> None:
+    pages = stored()
+    assert pages
+    for page in pages:
+        assert page.path.read_text(encoding="utf-8") == make_page(page, pages)
