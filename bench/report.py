@@ -58,6 +58,7 @@ def columns(table: Table) -> list[Column]:
         Column(f"KiB/{table.unit}", "kib"),
         Column("first p50 ms", "first_p50_ms"),
         Column("first p99 ms", "first_p99_ms"),
+        Column("MiB/s beside", "beside_mib"),
         Column("rate ÷ bare", "rate", ratio=True),
         Column("CPU ÷ bare", "cpu_us", ratio=True),
         Column("p50 ÷ bare", "p50_ms", ratio=True),

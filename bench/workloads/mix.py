@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from bench.adapter import WrongReply
+from bench.adapter import WrongReply, reading
 from bench.measure import measure
 from bench.payloads import payload
-from bench.workloads.bulk import MIB, check_download, fetch
+from bench.workloads.bulk import MIB, check_download
 from bench.workloads.posts import check_upload
 from bench.workloads.unary import PATH, SIZE
 
@@ -36,7 +37,7 @@ class Mix:
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:
-        """Measures the small requests, and adds the MiB/s of the large ones."""
+        """Measures the small requests, and adds the MiB/s of the downloads beside them."""
         body, url = payload(run.seed, SIZE), run.url + PATH
         async with run.adapter.client(UNARY + DOWNLOADS) as client:
             await check_upload(client, run.url, body)
@@ -46,28 +47,47 @@ class Mix:
                 if await client.send("POST", url, body):
                     raise WrongReply("another answer came back than an empty one")
 
-            async with downloading(client, f"{run.url}/bytes/{LENGTH}"):
+            async with downloading(client, f"{run.url}/bytes/{LENGTH}") as downloads:
+                begun = perf_counter()
                 figures = await measure(act, UNARY, run.seconds)
+                figures["beside_mib"] = downloads.received / MIB / (perf_counter() - begun)
             await check_upload(client, run.url, body)
             await check_download(client, f"{run.url}/bytes/{LENGTH}", LENGTH)
             return figures
 
 
+class Downloads:
+    """Downloads over and over, and what came of all of them."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.stopped = False
+
+    async def repeat(self, client: Client, url: str) -> None:
+        """Reads one body after another until it is stopped, and then the last one to its end.
+
+        Raises:
+            WrongReply: one was shorter or longer.
+        """
+        while not self.stopped:
+            length = 0
+            async with reading(client, "GET", url) as chunks:
+                async for chunk in chunks:
+                    length += len(chunk)
+                    self.received += len(chunk)
+            if length != LENGTH:
+                raise WrongReply(f"{length} bytes came of {LENGTH}")
+
+
 @contextlib.asynccontextmanager
-async def downloading(client: Client, url: str) -> AsyncIterator[None]:
-    """Keeps downloads going for as long as the block lasts; one that fails ends it."""
+async def downloading(client: Client, url: str) -> AsyncIterator[Downloads]:
+    """Keeps downloads going for as long as the block lasts; one that fails ends it.
 
-    async def repeat() -> None:
-        while True:
-            await fetch(client, url, LENGTH)
-
-    tasks = [asyncio.create_task(repeat()) for _ in range(DOWNLOADS)]
-    try:
-        yield
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    Afterwards they come to their ends: some clients would not get over it if they were cut off.
+    """
+    downloads = Downloads()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(DOWNLOADS):
+            group.create_task(downloads.repeat(client, url))
+        yield downloads
+        downloads.stopped = True

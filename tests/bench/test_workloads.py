@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
 
 from bench.adapter import WrongReply
+from bench.child import describe
 from bench.payloads import TOKEN, pattern
 from bench.workloads import WORKLOADS
 from bench.workloads.bulk import fetch
+from bench.workloads.mix import LENGTH as LENGTH_BESIDE
+from bench.workloads.mix import downloading
 from bench.workloads.tokens import Reader
 
 LENGTH = 1000
@@ -33,6 +37,15 @@ class Canned:
 
     async def close(self) -> None:
         pass
+
+
+class Slow(Canned):
+    """A client whose chunks come one turn of the loop after the other."""
+
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+        async for chunk in super().stream(method, url, body):
+            await asyncio.sleep(0)
+            yield chunk
 
 
 @pytest.mark.parametrize("cut", [1, 500, 990, 999])
@@ -66,6 +79,21 @@ async def test_token_stream_of_another_length_or_end_is_refused() -> None:
         await reader.read(URL, 4)
     with pytest.raises(WrongReply, match="ended otherwise"):
         await Reader(Canned(TOKEN, TOKEN[::-1])).read(URL, 2)
+
+
+async def test_downloads_beside_requests_are_counted_and_come_to_their_ends() -> None:
+    async with downloading(Slow(pattern(LENGTH_BESIDE)), URL) as downloads:
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert downloads.received > 0
+    assert downloads.received % LENGTH_BESIDE == 0
+
+
+async def test_download_that_fails_ends_what_goes_on_beside_it() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with downloading(Slow(b"short"), URL):
+            await asyncio.sleep(60)
+    assert "WrongReply: 5 bytes came of" in describe(caught.value)
 
 
 def test_every_workload_that_is_spoken_of_is_there() -> None:
