@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from bench.workload import Run
 
 STREAMS: Final = 512
+OPENING: Final = 6.0  # seconds until all streams must be open
+# Seconds until they end by themselves: what curl_cffi reads cannot be cancelled.
+LASTING: Final = 12.0
 
 
 class IdleConnections:
@@ -57,7 +60,7 @@ class OpenStreams:
 
     async def run(self, run: Run) -> dict[str, float]:
         """Measures by how much streams make the process larger."""
-        url = f"{run.url}/tokens?count=2&interval_ms=600000"
+        url = f"{run.url}/tokens?count=2&interval_ms={LASTING * 1000:.0f}"
         async with run.adapter.client(STREAMS + 1) as client:
             async with holding(client, url, 1):
                 before = resident()
@@ -68,18 +71,30 @@ class OpenStreams:
 
 @contextlib.asynccontextmanager
 async def holding(client: Client, url: str, streams: int) -> AsyncIterator[None]:
-    """Holds so many streams, each of which has had its first token."""
-    begun = asyncio.Semaphore(0)
+    """Holds so many streams, each of which has had its first token.
+
+    Raises:
+        TimeoutError: the client opens fewer of them at a time, or is slow at it.
+    """
+    begun, opened = 0, asyncio.Event()
 
     async def hold() -> None:
+        nonlocal begun
         async with reading(client, "GET", url) as chunks:
             async for _ in chunks:
-                begun.release()
+                begun += 1
+                if begun == streams:
+                    opened.set()
 
     tasks = [asyncio.create_task(hold()) for _ in range(streams)]
     try:
-        for _ in tasks:
-            await begun.acquire()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(opened.wait(), OPENING)
+        for task in tasks:
+            if task.done():
+                task.result()  # one that failed says more
+        if begun < streams:
+            raise TimeoutError(f"{begun} of {streams} streams were open after {OPENING:g} s")
         yield
     finally:
         for task in tasks:

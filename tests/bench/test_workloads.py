@@ -11,7 +11,7 @@ import pytest
 from bench.adapter import WrongReply
 from bench.child import describe
 from bench.payloads import TOKEN, pattern
-from bench.workloads import WORKLOADS
+from bench.workloads import WORKLOADS, memory
 from bench.workloads.bulk import fetch
 from bench.workloads.mix import LENGTH as LENGTH_BESIDE
 from bench.workloads.mix import downloading
@@ -94,6 +94,29 @@ async def test_download_that_fails_ends_what_goes_on_beside_it() -> None:
         async with downloading(Slow(b"short"), URL):
             await asyncio.sleep(60)
     assert "WrongReply: 5 bytes came of" in describe(caught.value)
+
+
+class Refused(Canned):
+    """A client whose requests are refused."""
+
+    async def stream(self, method: str, url: str, body: bytes = b"") -> AsyncIterator[bytes]:
+        async for chunk in super().stream(method, url, body):
+            yield chunk
+        raise WrongReply("status 404")
+
+
+@pytest.mark.parametrize(
+    ("client", "message"), [(Canned(), "0 of 3 streams were open"), (Refused(), "status 404")]
+)
+async def test_client_that_holds_too_few_streams_says_why(
+    client: Canned, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "OPENING", 0.01)
+    with pytest.raises((TimeoutError, WrongReply), match=message):
+        async with memory.holding(client, URL, 3):
+            pass
+    async with memory.holding(Canned(b"x"), URL, 3):
+        pass
 
 
 def test_every_workload_that_is_spoken_of_is_there() -> None:
