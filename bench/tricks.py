@@ -44,6 +44,7 @@ from bench.servers import staying_on
 from dynamo_h2 import client, exchange, routes
 from dynamo_h2.http2 import (
     connection,
+    events,
     fast,
     fast_outbound,
     headers,
@@ -121,7 +122,7 @@ def rewritten(
 
     def replace() -> AbstractContextManager[object]:
         where, _, attribute = name.rpartition(".")
-        owner: Any = getattr(module, where)
+        owner: Any = getattr(module, where) if where else module
         function = inspect.unwrap(getattr(owner, attribute))
         source = textwrap.dedent(inspect.getsource(function))
         for odd, plain in changes:
@@ -212,6 +213,44 @@ _WINDOWS: Final = "(self.local_settings.stream_window, self.remote_settings.stre
 _LOOKED_AT: Final = replaced(client.HttpRequestClient, "_plain_exchange", lambda *_: None)
 
 TRICKS: Final[tuple[Trick, ...]] = (
+    Trick(
+        "a request is made of positional arguments",
+        REQUEST,
+        rewritten(
+            client,
+            "HttpRequestClient._plain_exchange",
+            ("self.config.max_response_size,", "limit=self.config.max_response_size,"),
+            ("now + times.timeout,", "deadline=now + times.timeout,"),
+            ("None,  # head_budget", "head_budget=None,"),
+            ("times.read_timeout,", "read_timeout=times.read_timeout,"),
+            ("times.write_timeout,", "write_timeout=times.write_timeout,"),
+        ),
+    ),
+    Trick(
+        "connection credit is asked for when it is due",
+        TOKEN_READ,
+        rewritten(
+            events,
+            "Events.on_data",
+            (
+                "window.owed * GRANT_FRACTION >= window.max_window_size",
+                "(lambda: window.owed * GRANT_FRACTION >= window.max_window_size)()",
+            ),
+        ),
+    ),
+    Trick(
+        "a time limit that is watched stays watched",
+        TOKEN_READ,
+        rewritten(connection, "Connection.wait", ("if tick and (", "if False and (")),
+    ),
+    Trick(
+        "members of enums have a name of their own where a chunk comes",
+        TOKEN_READ,
+        together(
+            rewritten(stream, "ReceiveHalf.feed_data", ("_DATA", "Need.DATA")),
+            rewritten(exchange, "BodyStream.__anext__", ("_DATA", "Need.DATA")),
+        ),
+    ),
     Trick(
         "a response head that is known is not decoded",
         REQUEST,

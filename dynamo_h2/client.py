@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, Unpack, runtime_checkable
 
 from dynamo_h2.call import CallOptions, Times, urgency_of, with_priority
 from dynamo_h2.config import Http2Config
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from dynamo_h2.transport.sockets import Resolver
 
 __all__ = ["HttpRequestClient", "RequestPlaneClient"]
-
-_DONE: Final = Need.DONE
 
 
 @runtime_checkable
@@ -227,7 +225,7 @@ class HttpRequestClient:
             exchange = self._plain_exchange(address, payload)
         if exchange is None:
             exchange = self._exchange("POST", address, headers, payload, options, octets=True)
-        stream = await exchange.run(_DONE)
+        stream = await exchange.run(Need.DONE)
         self._completed(exchange)
         body = stream.body()
         if 200 <= stream.status <= 299:
@@ -263,7 +261,7 @@ class HttpRequestClient:
         exchange = self._exchange(
             method, url, headers, body, options, trailers=trailers, informational=on_informational
         )
-        stream = await exchange.run(_DONE)
+        stream = await exchange.run(Need.DONE)
         now = self._completed(exchange)
         return Response(
             stream.status,

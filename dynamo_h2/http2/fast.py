@@ -241,8 +241,7 @@ class FastEngine(FastOutbound):
         if flags:
             self._end(stream)
         end = start + length
-        piece = data[start:end] if length <= COPY_LIMIT else _piece(data, start, end)
-        self._receiver.on_data(stream_id, piece, length, bool(flags))
+        self._receiver.on_data(stream_id, _piece(data, start, end), length, bool(flags))
         return True
 
     def _more_data(self, data: bytes) -> int:
@@ -270,11 +269,7 @@ class FastEngine(FastOutbound):
         if stream is None:
             return False
         block = data[start:end]
-        cache = self._heads
-        if cache.generation == self.decoder.generation:
-            known = cache.heads.get(block)
-        else:
-            known = cache.get(block, self.decoder.generation)
+        known = self._heads.get(block, self.decoder.generation)
         if known is None:
             return self._take_new_head(block, flags, stream)
         return self._apply_head(stream, known, bool(flags & END_STREAM))

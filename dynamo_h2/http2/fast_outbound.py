@@ -218,8 +218,4 @@ class FastOutbound(Engine):
         machine.stream_closed_by = by
         stream_id = stream.stream_id
         del self._live[stream_id]
-        closed = self._closed_streams
-        if len(closed) < 2 * self.MAX_CLOSED_STREAMS:
-            closed[stream_id] = by
-        else:
-            self._remember(stream_id, by)
+        self._remember(stream_id, by)

@@ -67,7 +67,6 @@ _MAX_CACHED_BLOCK: Final = 1_024
 _MAX_PREFIXES: Final = 256
 # Strings that are shorter have a length of one byte (RFC 7541 §5.1).
 _ONE_BYTE_LENGTH: Final = 127
-_LENGTHS: Final = tuple(bytes((size,)) for size in range(_ONE_BYTE_LENGTH))
 
 # RFC 7541 §6.2.3.
 _NEVER: Final = 0x10
@@ -236,7 +235,7 @@ class StatelessEncoder:
             if prefix is None or not 0 < size < _ONE_BYTE_LENGTH:
                 block += _INDEXED.get(field) or self._encode(name, value)
             else:
-                block += prefix + _LENGTHS[size] + value
+                block += prefix + bytes((size,)) + value
         return block
 
     def _encode(self, name: bytes, value: bytes) -> bytes:
@@ -306,23 +305,13 @@ def known_head(fields: list[Field] | None) -> KnownHead | None:
 
 
 def _read_integer(block: bytes, at: int, prefix_bits: int) -> tuple[int, int]:
-    """Read an integer (RFC 7541 §5.1), and where it ends; most take a single byte."""
-    if at < len(block):
-        most = (1 << prefix_bits) - 1
-        number = block[at] & most
-        if number < most:
-            return number, at + 1
+    """Read an integer (RFC 7541 §5.1), and where it ends."""
     number, used = decode_integer(block[at : at + _INTEGER_SPAN], prefix_bits)
     return number, at + used
 
 
 def _integer(number: int, prefix_bits: int, first: int) -> bytes:
     """Write an integer (RFC 7541 §5.1) behind the bits of ``first``."""
-    most = (1 << prefix_bits) - 1
-    if number < most:
-        return bytes((first | number,))
-    if number < most + 0x80:
-        return bytes((first | most, number - most))
     encoded = encode_integer(number, prefix_bits)
     encoded[0] |= first
     return bytes(encoded)
@@ -330,18 +319,13 @@ def _integer(number: int, prefix_bits: int, first: int) -> bytes:
 
 def _string(text: bytes, huffman: bool) -> bytes:
     """Write a string literal (RFC 7541 §5.2)."""
-    if not huffman and len(text) < _ONE_BYTE_LENGTH:
-        return _LENGTHS[len(text)] + text
     if huffman:
         text = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(text)
     return _integer(len(text), 7, 0x80 if huffman else 0) + text
 
 
 def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
-    if at < len(block) and (length := block[at] & 0x7F) < _ONE_BYTE_LENGTH:
-        start = at + 1
-    else:
-        length, start = _read_integer(block, at, 7)
+    length, start = _read_integer(block, at, 7)
     end = start + length
     if end > len(block):
         raise HPACKDecodingError("truncated block")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from h2.errors import ErrorCodes
 
@@ -56,10 +56,6 @@ class State(Enum):
     """The peer said ENHANCE_YOUR_CALM: later connections are to ask less often."""
     CLOSED = auto()
     """Nothing is to be had from it any more."""
-
-
-FREED: Final = State.FREED
-"""The same; a look-up in an enum costs as much as a short call, and this is told most often."""
 
 
 class Lifecycle(Receiver):
@@ -291,7 +287,7 @@ class Lifecycle(Receiver):
                 self._close_when_drained()
         stream.feed_done()
         if not self.closed:
-            self._on_state(FREED)
+            self._on_state(State.FREED)
 
     def _flush_first(self) -> None:
         """Write what is queued before a stream is opened.

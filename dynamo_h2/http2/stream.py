@@ -272,11 +272,8 @@ class ReceiveHalf:
         else:
             self._credit.buffered += size
         self.last_read = now
-        waiter = self._waiter
-        if waiter is not None and self._need is _DATA:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiter is not None and self._need is _DATA:
+            self._wake()
 
     def _put_off(self, data: bytes | memoryview) -> None:
         """Keep a piece behind others; make one piece of many small ones."""
@@ -297,9 +294,7 @@ class ReceiveHalf:
     def feed_done(self) -> None:
         """Note that the stream is over both ways."""
         self.done = True
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._wake()
 
     def fail(self, error: BaseException) -> None:
         """End with an error; what arrived before can still be read."""

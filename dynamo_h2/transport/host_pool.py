@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING
 
 from dynamo_h2.errors import ClientClosed, TransportError
 from dynamo_h2.http2.connection import State
-from dynamo_h2.http2.lifecycle import FREED
 from dynamo_h2.transport.addresses import Addresses
 from dynamo_h2.transport.choice import Choice
 from dynamo_h2.transport.dialling import Dialling
@@ -116,9 +115,7 @@ class HostPool:
             protocol = self._choose(avoid) if self.connections else None
             if protocol is None:
                 return None
-        connection = protocol.connection
-        # As `protocol.load` says.
-        load = len(connection.streams) + connection.resets.held + protocol.reserved
+        connection, load = protocol.connection, protocol.load
         if load >= connection.capacity or (not load and protocol.young and protocol.peer_left(now)):
             return None
         self.used_at = now
@@ -444,7 +441,7 @@ class HostPool:
 
     def changed(self, protocol: ClientProtocol, state: State) -> None:
         """Take note of what a connection tells."""
-        if state is FREED:
+        if state is State.FREED:
             choice = self._choice
             if choice.barred or not protocol.connection.capacity:
                 choice.moved(protocol)
