@@ -46,8 +46,9 @@ BUGS = (
     ),
     Bug(
         "a stale cache entry: a head outlives a change of the table",
-        "known = cache.get(block, self.decoder.generation)",
-        "known = cache.heads.get(block) or cache.get(block, self.decoder.generation)",
+        "known = self._heads.get(block, self.decoder.generation)",
+        """known = self._heads.heads.get(block)
+        known = known or self._heads.get(block, self.decoder.generation)""",
     ),
     Bug(
         "a missing event: credit for a stream that is gone is not even counted",
