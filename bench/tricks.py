@@ -34,9 +34,12 @@ from bench.environment import pick_cores
 from bench.scenes import (
     CONNECTION,
     DOWNLOAD,
+    LONE_REQUEST,
     LONE_TOKEN,
+    MADE,
     REQUEST,
     REQUEST_WITH_FIELDS,
+    SOCKET_REQUEST,
     TOKEN_READ,
     UPLOADED,
 )
@@ -54,6 +57,7 @@ from dynamo_h2.http2 import (
 )
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
+from dynamo_h2.transport import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,11 +83,13 @@ class Trick:
         name: What it does.
         scene: Where it is measured.
         off: Takes it out.
+        saves_calls: Whether it does without a call of a function.
     """
 
     name: str
     scene: Scene
     off: Callable[[], AbstractContextManager[object]]
+    saves_calls: bool = True
 
 
 class Gain(NamedTuple):
@@ -214,8 +220,27 @@ _LOOKED_AT: Final = replaced(client.HttpRequestClient, "_plain_exchange", lambda
 
 TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
+        "what a read has set off is written in the same turn",
+        SOCKET_REQUEST,
+        rewritten(
+            protocol,
+            "ClientProtocol.data_received",
+            ("or 0 < len(connection.streams) < before", ""),
+        ),
+        saves_calls=False,
+    ),
+    Trick(
+        "a request that is alone is written at once",
+        LONE_REQUEST,
+        rewritten(
+            connection,
+            "Connection.open_stream",
+            ("alone and not self._credit.watched", "False"),
+        ),
+    ),
+    Trick(
         "a request is made of positional arguments",
-        REQUEST,
+        MADE,
         rewritten(
             client,
             "HttpRequestClient._plain_exchange",
@@ -225,6 +250,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
             ("times.read_timeout,", "read_timeout=times.read_timeout,"),
             ("times.write_timeout,", "write_timeout=times.write_timeout,"),
         ),
+        saves_calls=False,
     ),
     Trick(
         "connection credit is asked for when it is due",
@@ -250,6 +276,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
             rewritten(stream, "ReceiveHalf.feed_data", ("_DATA", "Need.DATA")),
             rewritten(exchange, "BodyStream.__anext__", ("_DATA", "Need.DATA")),
         ),
+        saves_calls=False,
     ),
     Trick(
         "a response head that is known is not decoded",

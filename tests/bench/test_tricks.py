@@ -14,9 +14,12 @@ from bench import tricks
 from bench.scenes import (
     CONNECTION,
     DOWNLOAD,
+    LONE_REQUEST,
     LONE_TOKEN,
+    MADE,
     REQUEST,
     REQUEST_WITH_FIELDS,
+    SOCKET_REQUEST,
     TOKEN_READ,
     UPLOADED,
     Scene,
@@ -26,7 +29,10 @@ from dynamo_h2.http2 import fast, stream
 
 SCENES = [
     REQUEST,
+    LONE_REQUEST,
     REQUEST_WITH_FIELDS,
+    SOCKET_REQUEST,
+    MADE,
     CONNECTION,
     TOKEN_READ,
     LONE_TOKEN,
@@ -61,7 +67,8 @@ async def test_the_client_makes_more_calls_without_a_trick(trick: Trick) -> None
         calls = await count_calls(scene, repeat)
         with trick.off():
             await repeat(scene.block // 4)
-            assert await count_calls(scene, repeat) > calls + 0.5
+            without = await count_calls(scene, repeat)
+        assert without > calls + 0.5 or (not trick.saves_calls and without > calls - 0.5)
         assert await count_calls(scene, repeat) == pytest.approx(calls, rel=0.1)
 
 
