@@ -1,4 +1,4 @@
-"""What the request path is measured at, mostly without sockets: one thing over and over."""
+"""What the request path is measured at, without sockets: one small thing over and over."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from bench.environment import pick_cores
 from bench.loopback import READ, URL, Loopback
 from bench.payloads import TOKEN, payload
-from bench.servers import serving
 from bench.workloads.unary import PATH, SIZE
-from dynamo_h2 import HttpRequestClient
 from dynamo_h2.http2.frames import FrameType, pack_frame
 
 if TYPE_CHECKING:
     from bench.loopback import LoopbackTransport
+    from dynamo_h2 import HttpRequestClient
 
 Repeat: TypeAlias = Callable[[int], Awaitable[None]]
 """Does a thing so many times."""
@@ -62,27 +60,6 @@ async def _requests(in_flight: int, fields: bool = False) -> AsyncIterator[Repea
         yield repeat
     finally:
         await client.close()
-
-
-@contextlib.asynccontextmanager
-async def _socket_requests() -> AsyncIterator[Repeat]:
-    """Sends requests to a worker of its own, each time from a new client.
-
-    uvloop looks up only once what a connection does with what it reads.
-    """
-    body = payload(1, SIZE)
-    with serving("granian", pick_cores()[1]) as url:
-
-        async def repeat(count: int) -> None:
-            async with HttpRequestClient() as client:
-
-                async def send() -> None:
-                    for _ in range(count // IN_FLIGHT):
-                        await client.send_request(url + PATH, body)
-
-                await asyncio.gather(*[send() for _ in range(IN_FLIGHT)])
-
-        yield repeat
 
 
 @contextlib.asynccontextmanager
@@ -174,7 +151,6 @@ REQUEST: Final = Scene("request", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT))
 REQUEST_WITH_FIELDS: Final = Scene(
     "request with fields", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT, fields=True)
 )
-SOCKET_REQUEST: Final = Scene("request over a socket", 64 * IN_FLIGHT, _socket_requests)
 LONE_REQUEST: Final = Scene("request that is alone", 512, partial(_requests, 1))
 MADE: Final = Scene("request made", 8_192, _made)
 CONNECTION: Final = Scene("connection", 64, _connections)

@@ -39,7 +39,6 @@ from bench.scenes import (
     MADE,
     REQUEST,
     REQUEST_WITH_FIELDS,
-    SOCKET_REQUEST,
     TOKEN_READ,
     UPLOADED,
 )
@@ -57,7 +56,6 @@ from dynamo_h2.http2 import (
 )
 from dynamo_h2.http2.engine import Engine
 from dynamo_h2.http2.engine_stream import EngineStream
-from dynamo_h2.transport import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,16 +218,6 @@ _LOOKED_AT: Final = replaced(client.HttpRequestClient, "_plain_exchange", lambda
 
 TRICKS: Final[tuple[Trick, ...]] = (
     Trick(
-        "what a read has set off is written in the same turn",
-        SOCKET_REQUEST,
-        rewritten(
-            protocol,
-            "ClientProtocol.data_received",
-            ("or 0 < len(connection.streams) < before", ""),
-        ),
-        saves_calls=False,
-    ),
-    Trick(
         "a request that is alone is written at once",
         LONE_REQUEST,
         rewritten(
@@ -237,6 +225,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
             "Connection.open_stream",
             ("alone and not self._credit.watched", "False"),
         ),
+        saves_calls=False,
     ),
     Trick(
         "a request is made of positional arguments",

@@ -19,7 +19,6 @@ from bench.scenes import (
     MADE,
     REQUEST,
     REQUEST_WITH_FIELDS,
-    SOCKET_REQUEST,
     TOKEN_READ,
     UPLOADED,
     Scene,
@@ -31,7 +30,6 @@ SCENES = [
     REQUEST,
     LONE_REQUEST,
     REQUEST_WITH_FIELDS,
-    SOCKET_REQUEST,
     MADE,
     CONNECTION,
     TOKEN_READ,
@@ -56,7 +54,7 @@ async def test_a_scene_repeats_what_it_says(scene: Scene) -> None:
         await repeat(scene.block // 4)
         first = await count_calls(scene, repeat)
         assert await count_calls(scene, repeat) == pytest.approx(first, rel=0.1)
-        assert first > 10
+        assert first > 5
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.name)
