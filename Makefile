@@ -29,11 +29,11 @@ lint: $(READY) ## check style (ruff) and types (mypy --strict)
 
 bench: $(READY) $(RIVALS) ## measure this client beside a bare driver on stock h2 and its rivals
 	@.ci/install nghttp2-client || true
-	@$(RUN) -m bench
+	@$(RUN) -m bench && $(RUN) -m bench.page
 
 bench-full: $(READY) $(RIVALS) ## the same with every workload and client (up to an hour)
 	@.ci/install nginx nghttp2-client nghttp2-server || true
-	@$(RUN) -m bench --full
+	@$(RUN) -m bench --full && $(RUN) -m bench.page
 
 drill: $(READY) ## break workers, links and calls under load, and lose nothing (SEED=1)
 	@$(RUN) -m bench.drill --seed $(or $(SEED),1)

@@ -48,12 +48,12 @@ def check_status(status: int) -> None:
 
 
 def check_end(last: bytes, end: bytes) -> None:
-    """Checks the last chunk of a body, as far as it goes: that costs a body, not a chunk.
+    """Checks the last chunk of a body that is not empty, as far as it goes.
 
     Raises:
-        WrongReply: it does not end as the body does.
+        WrongReply: there is none, or it does not end as the body does.
     """
-    if not end.endswith(bytes(memoryview(last)[-len(end) :])):
+    if not last or not end.endswith(bytes(memoryview(last)[-len(end) :])):
         raise WrongReply("a body ended otherwise than the server sent it")
 
 

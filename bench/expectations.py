@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bench.adapter import BASELINE
 from bench.environment import KEPT_AWAKE
 from bench.results import Spread
-from bench.targets import LOAD_GENERATOR, OURS, is_ours
+from bench.targets import LOAD_GENERATOR, OTHER_SERVER, OURS, is_ours
 
 if TYPE_CHECKING:
     from bench.results import Results, Table
@@ -126,7 +126,11 @@ class _Most(NamedTuple):
 def _most(table: Table) -> _Most | None:
     ours = _median(table, OURS, "rate")
     rates = {o.client: _median(table, o.client, "rate") for o in table.outcomes}
-    others = {name: rate for name, rate in rates.items() if rate and not is_ours(name)}
+    others = {
+        name: rate
+        for name, rate in rates.items()
+        if rate and not is_ours(name) and name not in OTHER_SERVER
+    }
     if ours is None or not others:
         return None
     other = max(others, key=lambda name: others[name])

@@ -57,7 +57,8 @@ the ratios should not, by much.
 What is checked: that every answer has a status of 2xx; while the time is taken, the length and the
 end of each body that comes back, and of an echo every byte; in the same turn, before and after it,
 one whole stream, download or upload by every byte. nghttpd and nginx tell nothing of what they
-received, so what is sent to those two is not checked, and of h2load nothing but the statuses.
+received, so what is sent to those two is not checked, and of h2load nothing but the statuses. Where
+new connections and memory are measured, no body is looked at.
 """
 
 

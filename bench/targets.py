@@ -16,6 +16,8 @@ OURS: Final = "dynamo_h2"
 PEERS: Final = ("pycurl", "pyreqwest", "aiohttp-h1")
 EVERY_PEER: Final[tuple[str, ...]] = ()
 LOAD_GENERATOR: Final = "h2load"
+# What they speak has a server of its own: what that can do says nothing of the others'.
+OTHER_SERVER: Final = frozenset({"grpc.aio", "grpclib"})
 # A peer within a tenth of the load generator, which keeps nothing, waits for the server.
 NEAR_THE_LOAD_GENERATOR: Final = 1.1
 AWAKE: Final = "awake-"  # how workloads begin that keep the cores awake
@@ -104,8 +106,8 @@ def is_ours(client: str) -> bool:
 
 
 def is_peer(client: str) -> bool:
-    """Whether a client is one that could be used in place of ours."""
-    return not is_ours(client) and client not in {BASELINE, LOAD_GENERATOR}
+    """Whether a client could be used in place of ours, and has the same server."""
+    return not is_ours(client) and client not in {BASELINE, LOAD_GENERATOR, *OTHER_SERVER}
 
 
 def judge(results: Results) -> list[Verdict]:

@@ -46,7 +46,6 @@ from bench.servers import staying_on
 from dynamo_h2 import client, exchange, routes
 from dynamo_h2.http2 import (
     connection,
-    events,
     fast,
     fast_outbound,
     headers,
@@ -240,18 +239,6 @@ TRICKS: Final[tuple[Trick, ...]] = (
             ("times.write_timeout,", "write_timeout=times.write_timeout,"),
         ),
         saves_calls=False,
-    ),
-    Trick(
-        "connection credit is asked for when it is due",
-        TOKEN_READ,
-        rewritten(
-            events,
-            "Events.on_data",
-            (
-                "window.owed * GRANT_FRACTION >= window.max_window_size",
-                "(lambda: window.owed * GRANT_FRACTION >= window.max_window_size)()",
-            ),
-        ),
     ),
     Trick(
         "a time limit that is watched stays watched",

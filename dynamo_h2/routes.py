@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from dynamo_h2.errors import InvalidRequest
 from dynamo_h2.http2.headers import build_head, normalize_headers
 from dynamo_h2.origin import parse_address
 from dynamo_h2.transport.resources import HostKey
@@ -94,10 +95,10 @@ class Routes:
         try:
             route = self._routes.get(key)
         except TypeError:
-            parse_address(url)  # which says what is wrong, where it is the address
-            raise
+            route = None  # what cannot be looked up is no text
         if route is None or route.host.forgotten:
             target = parse_address(url)
+            _check_text(method=method, authority=authority, server_hostname=server_hostname)
             host = pool.host(HostKey(target.origin, server_hostname))
             route = Route(host, self._head(method, target, authority, replaced, octets=octets))
             if len(self._routes) >= self._look_at:
@@ -134,3 +135,12 @@ class Routes:
 
 
 _NOTHING: Final[frozenset[bytes]] = frozenset()
+
+
+def _check_text(*, method: str, authority: str | None, server_hostname: str | None) -> None:
+    """Refuse what is no text: the callers of a library are not all type-checked."""
+    texts = {"method": method, "authority": authority, "server_hostname": server_hostname}
+    for name, value in texts.items():
+        allowed = isinstance(value, str) or (value is None and name != "method")
+        if not allowed:
+            raise InvalidRequest(f"{name} must be a str, not {type(value).__name__}")

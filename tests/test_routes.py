@@ -59,3 +59,14 @@ async def test_an_address_that_cannot_even_be_looked_up_is_refused(body: bytes |
             await client.send_request([], body)  # type: ignore[arg-type]
         with pytest.raises(InvalidRequest, match="must be a str, not list"):
             await client.request("POST", [], body=body)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["method", "authority", "server_hostname"])
+@pytest.mark.parametrize("value", [["worker"], 5, b"worker"])
+async def test_a_name_that_is_no_text_is_refused(name: str, value: object) -> None:
+    call = {"method": "POST", "url": "worker/", name: value}
+    async with HttpRequestClient() as client:
+        with pytest.raises(
+            InvalidRequest, match=f"{name} must be a str, not {type(value).__name__}"
+        ):
+            await client.request(**call)  # type: ignore[arg-type]

@@ -84,13 +84,14 @@ async def fetch(client: Client, url: str, length: int) -> None:
     Raises:
         WrongReply: it was shorter or longer, or ended otherwise.
     """
-    received, chunk = 0, b""
+    received, last = 0, b""
     async with reading(client, "GET", url) as chunks:
         async for chunk in chunks:
             received += len(chunk)
+            last = chunk or last
     if received != length:
         raise WrongReply(f"{received} bytes came of {length}")
-    check_end(chunk, pattern(length)[-END:])
+    check_end(last, pattern(length)[-END:])
 
 
 async def check_download(client: Client, url: str, length: int) -> None:

@@ -7,10 +7,10 @@ import contextlib
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from bench.adapter import WrongReply, reading
+from bench.adapter import WrongReply, check_end, reading
 from bench.measure import measure
-from bench.payloads import payload
-from bench.workloads.bulk import MIB, check_download
+from bench.payloads import pattern, payload
+from bench.workloads.bulk import END, MIB, check_download
 from bench.workloads.posts import check_upload
 from bench.workloads.unary import PATH, SIZE
 
@@ -67,16 +67,18 @@ class Downloads:
         """Reads one body after another until it is stopped, and then the last one to its end.
 
         Raises:
-            WrongReply: one was shorter or longer.
+            WrongReply: one was shorter or longer, or ended otherwise.
         """
         while not self.stopped:
-            length = 0
+            length, last = 0, b""
             async with reading(client, "GET", url) as chunks:
                 async for chunk in chunks:
                     length += len(chunk)
                     self.received += len(chunk)
+                    last = chunk or last
             if length != LENGTH:
                 raise WrongReply(f"{length} bytes came of {LENGTH}")
+            check_end(last, pattern(LENGTH)[-END:])
 
 
 @contextlib.asynccontextmanager

@@ -35,16 +35,17 @@ class Reader:
         Raises:
             WrongReply: it was not ``count`` tokens long, or ended otherwise.
         """
-        last, received, first, chunk = perf_counter(), 0, True, b""
+        before, received, first, last = perf_counter(), 0, True, b""
         async with reading(self._client, "GET", url) as chunks:
             async for chunk in chunks:
                 now = perf_counter()
-                (self.first if first else self.gaps).append(now - last)
-                last, first = now, False
+                (self.first if first else self.gaps).append(now - before)
+                before, first = now, False
                 received += len(chunk)
+                last = chunk or last
         if received != count * len(TOKEN):
             raise WrongReply(f"{received} bytes came of {count * len(TOKEN)}")
-        check_end(chunk, TOKEN)
+        check_end(last, TOKEN)
         self.tokens += count
 
 

@@ -96,8 +96,7 @@ class Events(Lifecycle):
         size = len(data)
         if size and stream is not None:
             stream.feed_data(data, self.now)
-        # Now that it is counted as unread: what is granted for it is credit once more. Asked for
-        # when it is due: saves 1 call and 0.50 of 5.11 µs per token; A/A ±0.17.
+        # Now that it is counted as unread: what is granted for it is credit once more.
         window = self._window
         window.owed += flow_length
         if window.owed * GRANT_FRACTION >= window.max_window_size:

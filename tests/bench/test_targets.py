@@ -24,7 +24,16 @@ from bench.page import Page, make_page, stored
 from bench.plots import draw_all
 from bench.report import print_results, sheets
 from bench.results import Outcome, Results, Table
-from bench.targets import LOAD_GENERATOR, OURS, TARGETS, Target, Verdict, is_peer, judge
+from bench.targets import (
+    LOAD_GENERATOR,
+    OTHER_SERVER,
+    OURS,
+    TARGETS,
+    Target,
+    Verdict,
+    is_peer,
+    judge,
+)
 from bench.workloads import WORKLOADS
 
 Rounds = list[float]
@@ -112,8 +121,9 @@ def test_peers_are_all_whom_somebody_could_use_instead() -> None:
     peers = {client.name for client in CLIENTS if is_peer(client.name)}
     assert peers == {
         *("httpx", "aiohttp-h1", "pycurl", "curl_cffi", "pyreqwest"),
-        *("httpx2", "niquests", "grpc.aio", "grpclib"),
+        *("httpx2", "niquests"),
     }
+    assert {client.name for client in CLIENTS if client.own_server} == OTHER_SERVER
 
 
 def test_bound_is_relaxed_only_where_the_server_is_the_limit() -> None:

@@ -276,12 +276,16 @@ def _codes(payload: bytes) -> list[bytes]:
 
 
 def _no_priorities(case: Case) -> bool:
-    """RFC 9218 §2.1: 0 or 1, and the same ever after."""
-    return (
-        case.frame.kind == ff.SETTINGS
-        and b"\x00\x09" in _codes(case.frame.payload)
-        and case.ours.error == ff.PROTOCOL_ERROR
-    )
+    """RFC 9218 §2.1: 0 or 1, and the same ever after the first SETTINGS."""
+    if case.frame.kind != ff.SETTINGS or case.ours.error != ff.PROTOCOL_ERROR:
+        return False
+    payload = case.frame.payload
+    values = {
+        int.from_bytes(payload[at + 2 : at + 6])
+        for at in range(0, len(payload), 6)
+        if payload[at : at + 2] == b"\x00\x09"
+    }
+    return bool(values) and (case.before.connection[0] or max(values) > 1)
 
 
 def _first_frame(case: Case) -> bool:

@@ -267,6 +267,11 @@ def test_what_we_do_not_know_is_ignored() -> None:
     assert 0x77 not in rig.engine.remote_settings
 
 
+def test_a_peer_may_say_that_it_knows_no_priorities_and_say_it_again() -> None:
+    rig = Rig(pairs=None)
+    assert rig.feed(settings((9, 1))) == rig.feed(settings((9, 1))) == [("settings", 65_535)]
+
+
 def test_priority_is_ignored_in_every_state() -> None:
     rig = Rig(streams=2)
     rig.feed(headers(1, OK, end_stream=True))
