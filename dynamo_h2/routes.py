@@ -137,10 +137,8 @@ class Routes:
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
-def _check_text(*, method: str, authority: str | None, server_hostname: str | None) -> None:
+def _check_text(**texts: object) -> None:
     """Refuse what is no text: the callers of a library are not all type-checked."""
-    texts = {"method": method, "authority": authority, "server_hostname": server_hostname}
     for name, value in texts.items():
-        allowed = isinstance(value, str) or (value is None and name != "method")
-        if not allowed:
+        if not isinstance(value, str) and (value is not None or name == "method"):
             raise InvalidRequest(f"{name} must be a str, not {type(value).__name__}")
