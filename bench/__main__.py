@@ -35,7 +35,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="names or their beginnings")
     parser.add_argument("--clients", nargs="+", metavar="CLIENT", help="names, in this order")
     parser.add_argument("--full", action="store_true", help="all workloads and all clients")
-    parser.add_argument("--seconds", type=float, default=1.0, help="per client and round")
+    parser.add_argument("--seconds", type=float, default=0.8, help="per client and round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="what payloads are made from")
     parser.add_argument(
