@@ -78,8 +78,23 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, object]
 
 
 def pytest_collection_finish() -> None:
-    # What was imported stays for good: without it the collection after each test takes next to no
-    # time.
+    _keep_for_good()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        _keep_for_good()
+
+
+def _keep_for_good() -> None:
+    """Let garbage collections pass over what is alive now: there is one after each test.
+
+    What was imported stays until the end, and so do the reports of thousands of tests.
+    """
     gc.collect()
     gc.freeze()
 
