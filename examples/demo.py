@@ -202,6 +202,8 @@ def main(argv: list[str] | None = None) -> int:
     """Starts the worker, runs the demo, and ends the worker whatever happens."""
     arguments, console = parse(argv), Console()
     # What Ctrl-C does is the event loop's business while it runs, and Python's before and after.
+    # What a script starts in the background ignores it otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         console.print("starting a granian worker …")

@@ -159,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.rolling_restart")
     parser.add_argument("--in-flight", type=int, default=64, help="requests at a time")
     arguments, console = parser.parse_args(argv), Console()
+    # What a script starts in the background ignores it otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with contextlib.ExitStack() as stack:

@@ -163,6 +163,18 @@ def test_interrupted_demo_leaves_no_process(moment: str, number: signal.Signals)
         assert program.none_left()
 
 
+def test_a_demo_in_the_background_of_a_script_is_stopped_too() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a child inherits
+    try:
+        with started(*DEMO, "--requests", "1000000") as program:
+            program.read_until("the worker listens")
+            program.process.send_signal(signal.SIGTERM)
+            output, _ = program.process.communicate(timeout=GONE_WITHIN)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "stopped" in output
+
+
 def test_killed_demo_leaves_no_process() -> None:
     with started(*DEMO, "--requests", "1000000") as program:
         program.read_until("the worker listens")

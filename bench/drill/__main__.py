@@ -102,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a drill and returns the exit code."""
     arguments = parse(argv)
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+    # What a script starts in the background ignores it otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     drill = drill_of(arguments)
     console.print(f"The schedule of seed {drill.plan.seed}:")
