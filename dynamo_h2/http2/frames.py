@@ -301,6 +301,14 @@ class FrameReader:
             return HEADER_LENGTH - have
         return HEADER_LENGTH + parse_header(self._buffer).length - have
 
+    def take_header_part(self) -> bytes:
+        """Give back the beginning of a frame's header, where that is all that is kept."""
+        if self._block is not None or len(self._buffer) >= HEADER_LENGTH:
+            return b""
+        part = bytes(self._buffer)
+        self._buffer.clear()
+        return part
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer."""
         self._buffer += data

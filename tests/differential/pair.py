@@ -16,6 +16,8 @@ Differences that are allowed, by name:
 - ``ahead``: number 3.
 - ``closed-inside``: the client closed the stream of a DATA frame of which a part was delivered. The
   stock engine calls the whole frame late, the fast engine only the rest.
+- ``asked-late``: what a receiver does at a piece of DATA it does here at the end of the frame: the
+  stock engine tells of the frame only then.
 - ``after-failure``: a SETTINGS frame that ends the connection may be half applied; what a stream
   that cannot be opened any more would be given is not asked.
 - ``written-first``: while a request is being flushed, the stock engine has made its stream already
@@ -63,7 +65,7 @@ class _Side:
     def __init__(self, kind: type[Engine], config: int, inbound: Inbound) -> None:
         self.watcher = Watcher(inbound.data_ends)
         self.engine = self.watcher.engine = kind(CONFIGS[config], self.watcher)
-        self.outbound = Outbound(inbound.table_sizes)
+        self.outbound = Outbound(inbound.settings)
         if config in FIRST_WINDOWS:
             self.engine.begin_with_stream_window(FIRST_WINDOWS[config])
         self.engine.initiate()

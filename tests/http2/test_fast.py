@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import hpack
 import pytest
+from h2.exceptions import ProtocolError
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
@@ -17,6 +20,7 @@ from tests.http2.frame_factory import (
     END_HEADERS,
     END_STREAM,
     GET,
+    GOAWAY,
     HEADER_TABLE_SIZE,
     HEADERS,
     INITIAL_WINDOW,
@@ -24,9 +28,13 @@ from tests.http2.frame_factory import (
     MAX_LIST,
     MAX_STREAMS,
     OK,
+    PING,
     PROTOCOL_ERROR,
+    RST_STREAM,
     Recorder,
     Rig,
+    block,
+    continuation,
     data,
     frame,
     headers,
@@ -93,6 +101,81 @@ def test_the_beginning_of_a_connection_takes_no_detour(detours: list[str]) -> No
     assert detours == []
     assert [call[0] for call in recorder.calls] == ["settings", "settings_ack", "head"]
     assert dict(engine.remote_settings) == {1: 4096, 2: 0, 3: 7, 4: 70_000, 5: 20_000, 6: 9, 8: 0}
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_data_whose_header_came_in_parts_is_delivered_as_it_arrives(cut: int) -> None:
+    rig = Rig(streams=1)
+    rig.feed(headers(1, OK))
+    body = data(1, b"0123456789", end_stream=True)
+    assert rig.feed(body[:cut]) == []
+    assert rig.feed(body[cut:12]) == [("data", 1, b"012", 3, False)]
+    assert rig.feed(body[12:]) == [("data", 1, b"3456789", 7, True)]
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_header_in_parts_between_those_of_a_field_block_is_not_taken_out(cut: int) -> None:
+    rig = Rig(streams=1)
+    fields = block(OK, (b"x-model", b"large"))
+    first, second = frame(HEADERS, 0, 1, fields[:4]), continuation(1, fields[4:])
+    assert rig.feed(first + second[:cut]) == []
+    assert [call[:2] for call in rig.feed(second[cut:])] == [("head", 1)]
+
+
+class Impatient(Recorder):
+    """Does something as soon as a piece of a body comes."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__()
+        self._act = act
+
+    def on_data(
+        self, stream_id: int, data: bytes | memoryview, flow_length: int, end_stream: bool
+    ) -> None:
+        super().on_data(stream_id, data, flow_length, end_stream)
+        self._act()
+
+
+def impatient(act: Callable[[FastEngine], None]) -> tuple[FastEngine, Impatient]:
+    """An engine with a response under way, whose receiver acts at the first piece of its body."""
+    recorder = Impatient(lambda: act(engine))
+    engine = FastEngine(Http2Config(), recorder)
+    engine.initiate()
+    engine.receive(settings() + settings_ack())
+    engine.open_stream(request(), (), end_stream=True)
+    engine.receive(headers(1, OK))
+    engine.take_output()
+    recorder.calls.clear()
+    return engine, recorder
+
+
+def test_a_stream_may_be_reset_while_a_part_of_its_frame_is_delivered() -> None:
+    engine, recorder = impatient(lambda engine: engine.reset(1, CANCEL))
+    body = data(1, b"0123456789", end_stream=True)
+    engine.receive(body[:12])
+    engine.receive(body[12:15])
+    engine.receive(body[15:] + ping())
+    assert recorder.calls == [
+        ("data", 1, b"012", 3, False),
+        ("late_data", 3),
+        ("late_data", 4),
+        ("ping",),
+    ]
+    assert [sent.kind for sent in parse(b"".join(engine.take_output()))] == [RST_STREAM, PING]
+
+
+def test_a_receiver_may_end_the_connection_while_a_part_of_a_frame_is_delivered() -> None:
+    def give_up(_engine: FastEngine) -> None:
+        raise ProtocolError("enough")
+
+    engine, recorder = impatient(give_up)
+    body = data(1, b"0123456789", end_stream=True)
+    with pytest.raises(ProtocolError, match="enough"):
+        engine.receive(body[:12])
+    engine.receive(body[12:])
+    assert engine.failed
+    assert recorder.calls == [("data", 1, b"012", 3, False)]
+    assert [sent.kind for sent in parse(b"".join(engine.take_output()))] == [GOAWAY]
 
 
 def test_a_small_request_is_one_buffer() -> None:
@@ -217,8 +300,8 @@ def test_a_table_that_is_changed_before_the_first_request_is_signalled_with_it()
     decoder = hpack.Decoder()
     first, second = blocks(rig)
     assert first.startswith(b"\x20\x3f\xe1\x1f")
-    for block in (first, second):
-        fields = list(decoder.decode(block, raw=True))
+    for payload in (first, second):
+        fields = list(decoder.decode(payload, raw=True))
         assert [tuple(field) for field in fields] == [*GET, SECRET]
         assert not fields[-1].indexable
 
