@@ -27,6 +27,8 @@ STREAMS: Final = 64
 TOKENS_PER_READ: Final = 16  # as many as come at once from granian at 100 tokens/s for each stream
 FRAME: Final = 16_384
 UPLOAD: Final = 4 * 1024 * 1024
+DIFFERING: Final = {"request-id": "5fbc2a4e", "x-frontend-send-ts-ns": "1764374400"}
+REPEATED: Final = {"x-model": "llama-3-70b", "x-tenant": "acme", "accept": "text/event-stream"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,7 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def _requests(in_flight: int, fields: bool = False) -> AsyncIterator[Repeat]:
-    headers = {"request-id": "5fbc2a4e", "x-frontend-send-ts-ns": "1764374400"} if fields else None
+async def _requests(in_flight: int, headers: dict[str, str] | None = None) -> AsyncIterator[Repeat]:
     client, body = Loopback().client(), payload(1, SIZE)
 
     async def send(count: int) -> None:
@@ -149,7 +150,10 @@ async def _uploads() -> AsyncIterator[Repeat]:
 
 REQUEST: Final = Scene("request", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT))
 REQUEST_WITH_FIELDS: Final = Scene(
-    "request with fields", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT, fields=True)
+    "request with fields", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT, DIFFERING)
+)
+REQUEST_WITH_THE_SAME_FIELDS: Final = Scene(
+    "request with the same fields", 32 * IN_FLIGHT, partial(_requests, IN_FLIGHT, REPEATED)
 )
 LONE_REQUEST: Final = Scene("request that is alone", 512, partial(_requests, 1))
 MADE: Final = Scene("request made", 8_192, _made)

@@ -275,12 +275,32 @@ def test_what_the_static_table_has_is_one_byte_but_for_secrets() -> None:
     assert encoder.encode([(b"cookie", b"")]) == b"\x1f\x11\x00"
 
 
-def test_names_that_are_kept_are_bounded() -> None:
+def test_fields_that_are_kept_are_bounded() -> None:
     encoder = StatelessEncoder()
-    fields = [(b"x-%d" % number, b"1") for number in range(1000)]
+    fields = [(b"x-model", b"%d" % number) for number in range(1000)]
+    block = encoder.encode([*fields, (b"x-long", bytes(1_025))])
+    assert 0 < len(encoder._kept) <= 256
+    assert max(map(len, encoder._kept.values())) < 20
+    assert [tuple(field) for field in hpack.Decoder().decode(block, raw=True)][:-1] == fields
+
+
+@pytest.mark.parametrize("huffman", [False, True])
+def test_nothing_is_kept_of_secrets_and_of_what_differs_in_every_request(huffman: bool) -> None:
+    encoder = StatelessEncoder(huffman=huffman)
+    for name in VOLATILE | SENSITIVE:
+        encoder.encode([(name, b""), (name, b"12"), (name, bytes(200))])
+    assert encoder._kept == {}
+
+
+@pytest.mark.parametrize("huffman", [False, True])
+def test_what_the_caller_repeats_is_encoded_once(
+    huffman: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = StatelessEncoder(huffman=huffman)
+    fields = [(b"x-model", b"large"), (b"accept", b"text/event-stream"), (b"x-empty", b"")]
     block = encoder.encode(fields)
-    assert len(encoder._prefixes) == 256
-    assert [tuple(field) for field in hpack.Decoder().decode(block, raw=True)] == fields
+    monkeypatch.setattr(StatelessEncoder, "_encode", None)
+    assert encoder.encode([(bytes(name), bytes(value)) for name, value in fields]) == block
 
 
 # Heads that were seen before
