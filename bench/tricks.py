@@ -39,6 +39,7 @@ from bench.scenes import (
     MADE,
     REQUEST,
     REQUEST_WITH_FIELDS,
+    REQUEST_WITH_THE_SAME_FIELDS,
     TOKEN_READ,
     UPLOADED,
 )
@@ -265,9 +266,19 @@ TRICKS: Final[tuple[Trick, ...]] = (
         rewritten(fast_outbound, "FastOutbound._block", ("head.blocks.get(self._huffman)", "None")),
     ),
     Trick(
-        "how a literal begins is encoded once",
+        "how a literal begins that differs each time is encoded once",
         REQUEST,
         rewritten(hpack_cache, "StatelessEncoder.encode", ("self._prefixes.get(name)", "None")),
+    ),
+    Trick(
+        "fields that the caller repeats are encoded once",
+        REQUEST_WITH_THE_SAME_FIELDS,
+        rewritten(hpack_cache, "StatelessEncoder.encode", ("self._kept.get(field)", "None")),
+    ),
+    Trick(
+        "fields that the caller repeats are checked once",
+        REQUEST_WITH_THE_SAME_FIELDS,
+        rewritten(headers, "HeaderChecker.normalize", ("known.get(pair)", "None")),
     ),
     Trick("head and body are one buffer", REQUEST, replaced(fast_outbound, "JOIN_LIMIT", -1)),
     Trick(
@@ -391,7 +402,7 @@ TRICKS: Final[tuple[Trick, ...]] = (
         rewritten(
             fast,
             "FastEngine._read_frames",
-            ("0 if self._between_frames else self._resume(data)", "self._resume(data)"),
+            ("(data, 0) if self._between_frames else self._resume(data)", "self._resume(data)"),
         ),
     ),
     Trick(

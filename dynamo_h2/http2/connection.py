@@ -35,8 +35,8 @@ LAST_STREAM_ID = 2**31 - 1 - 2_000
 # (seconds): most requests are over by then.
 LOOK_EVERY = 1.0
 
-# A read of so many bytes may bring DATA that counts for the size of windows. Shorter ones
-# are tokens and small answers, which are not to pay for that.
+# A read of so many bytes may bring DATA that counts for the size of windows. Shorter ones bring
+# tokens and small answers, which say nothing of what a path can carry.
 READ_WITH_DATA = 1_024
 
 

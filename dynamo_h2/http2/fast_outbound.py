@@ -139,9 +139,9 @@ class FastOutbound(Engine):
         self.outbound_flow_control_window -= size
         if size > limit:
             view, at, output = memoryview(data), 0, self.output
-            header = _pack_header(limit >> 8, limit & 0xFF, _DATA, 0, stream_id)
             while size - at > limit:
-                output += (header, view[at : at + limit])
+                output.append(_pack_header(limit >> 8, limit & 0xFF, _DATA, 0, stream_id))
+                output.append(view[at : at + limit])
                 at += limit
             data = view[at:]
             size -= at
@@ -165,7 +165,7 @@ class FastOutbound(Engine):
             or self.highest_outbound_stream_id >= self.HIGHEST_ALLOWED_STREAM_ID - 1
         ):
             return None
-        # Saves 26 calls and 5.8 of 23.8 µs per request; A/A ±0.25.
+        # Saves 15 calls and 1.7 of 19.4 µs per request; A/A ±0.44.
         block = head.blocks.get(self._huffman)
         if block is None:
             block = head.blocks[self._huffman] = self._stateless.encode(head.fields)
@@ -203,9 +203,9 @@ class FastOutbound(Engine):
 
     def _settings_changed(self) -> None:
         """Keep the settings that every request needs where they cost one look-up."""
-        # Saves 5 calls and 0.80 of 20.6 µs per request; A/A ±0.73, and ±0.38 when measured again.
+        # Saves 4 calls and 1.1 of 18.7 µs per request; A/A ±0.62.
         self._stream_limit = self.peer_stream_limit
-        # Saves 6 calls and 1.3 of 21.0 µs per request; A/A ±0.64.
+        # Saves 3 calls and 1.2 of 18.6 µs per request; A/A ±0.42.
         self._windows = (
             self.local_settings.stream_window,
             self.remote_settings.stream_window,
