@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 
 from dynamo_h2.config import Http2Config
+from dynamo_h2.http2.engine import Engine
+from dynamo_h2.http2.fast import FastEngine
 from tests.leaks import LeakCheck
 from tests.watched import LOOPS, WatchedAsyncio, WatchedUvloop
 
@@ -62,6 +64,12 @@ def _released_defaults(request: pytest.FixtureRequest) -> Iterator[None]:
     _set_default_engine("fast")
     yield
     _set_default_engine(request.config.getoption("engine"))
+
+
+@pytest.fixture(scope="session")
+def engine_class(pytestconfig: pytest.Config) -> type[Engine]:
+    """The engine that was asked for."""
+    return FastEngine if pytestconfig.getoption("engine") == "fast" else Engine
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -147,8 +147,8 @@ class Beside:
             self.engine.begin_with_stream_window(FIRST_WINDOWS[config])
         self.engine.initiate()
         self._bare = _bare(config)
-        self._outbound = Outbound(self.inbound.table_sizes)
-        self._bare_outbound = Outbound(self.inbound.table_sizes)
+        self._outbound = Outbound(self.inbound.settings)
+        self._bare_outbound = Outbound(self.inbound.settings)
         self._outbound.read(self._sent())
         self._bare_outbound.read(self._bare.data_to_send())
 

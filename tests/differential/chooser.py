@@ -47,7 +47,7 @@ class Chooser(Peer):
     Args:
         random: Where all choices come from.
         hostile: Whether the peer's bytes are damaged now and then.
-        cutting: How its bytes come: "whole", at a few places, or byte by "byte".
+        cutting: How its bytes come, see `Peer`.
         huffman: Whether requests are Huffman-coded.
     """
 

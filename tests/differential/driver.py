@@ -36,6 +36,9 @@ _LONG_LIFE: Final[tuple[Step, ...]] = (
 )
 # How many sequences have a peer whose bytes are damaged.
 _HOSTILE: Final = 0.3
+# How the peer's bytes come, by turns: at every boundary in one sequence of ten.
+_TEN: Final = ("byte", "few", "few", *["whole"] * 7)
+_CUTTINGS: Final = (*_TEN, *_TEN[:-1], "payload")
 # How many sequences that have come to their end go on with what ends the connection.
 _ENDING: Final = 0.5
 # How many steps follow after the connection has failed: it has to stay failed.
@@ -85,7 +88,7 @@ def explore_one(seed: int, number: int, fast: type[Engine] = FastEngine) -> Sequ
         Finding: The engines differ.
     """
     random = Random(f"{seed}:{number}")
-    cutting = "byte" if number % 10 == 0 else "few" if number % 10 < 3 else "whole"
+    cutting = _CUTTINGS[number % len(_CUTTINGS)]
     config = random.randrange(len(CONFIGS))
     hostile, huffman = random.random() < _HOSTILE, CONFIGS[config].huffman
     chooser = Chooser(random, hostile=hostile, cutting=cutting, huffman=huffman)

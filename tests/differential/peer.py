@@ -27,6 +27,7 @@ CODES: Final = (0, 1, 2, 5, 7, 8, 11, 13, 0xFFFF_FFFF)
 _SIZES: Final = (0, 1, 2, 5, 5, 5, 10, 40, 40, 60, 300)
 _LARGE: Final = (4_096, 4_097, 8_192, 8_193, 16_384, 16_385, 20_000, 40_000)
 _LONG: Final = (COPY_LIMIT, COPY_LIMIT + 1, 5_000)
+_BYTEWISE: Final = ("byte", "payload")
 _LEAPS: Final = (COPY_LIMIT, COPY_LIMIT + 1, COPY_LIMIT + 100)
 _NUMBERS: Final = (1, 1, 5, 5, 100, 100, 1_000, 1_000, 65_535, 65_535)
 _ODD_NUMBERS: Final = (0, 2**31 - 1, 2**31, 2**32 - 1)
@@ -47,14 +48,15 @@ class Peer:
     Args:
         random: Where all choices come from.
         hostile: Whether the bytes are damaged now and then.
-        cutting: How they come: "whole", at a few places, or byte by "byte".
+        cutting: How they come: "whole", at a "few" places, byte by "byte", or so only in the
+            "payload" of frames.
     """
 
     def __init__(self, random: Random, *, hostile: bool, cutting: str) -> None:
         self._random = random
         # Byte by byte, long frames take long: only `_long` makes some.
-        self._sizes = _SIZES[:-2] if cutting == "byte" else _SIZES
-        self._large = self._sizes if cutting == "byte" else _LARGE
+        self._sizes = _SIZES[:-2] if cutting in _BYTEWISE else _SIZES
+        self._large = self._sizes if cutting in _BYTEWISE else _LARGE
         self._hostile = hostile
         self._cutting = cutting
         self._engine: Engine
@@ -153,7 +155,7 @@ class Peer:
             keep = self._place(data)
             data, self._rest = data[:keep], data[keep:]
         cuts: tuple[int, ...] = ()
-        if self._cutting == "byte":
+        if self._cutting in _BYTEWISE:
             cuts = self._bytewise(data)
         elif self._cutting == "few":
             cuts = tuple(sorted(self._place(data) for _ in range(3)))
@@ -161,17 +163,16 @@ class Peer:
         return Receive(data, cuts, random.random() < 0.2)
 
     def _bytewise(self, data: bytes) -> tuple[int, ...]:
-        """Cut everywhere, or everywhere but in the frames' headers, or with leaps in long frames.
+        """Cut everywhere, or everywhere but in the frames' headers; half the time with leaps.
 
-        A frame whose header comes in parts is not delivered as it arrives. A leap is as long as
-        what is copied at most, or a little longer.
+        Those are in long frames, and as long as what is copied at most, or a little longer.
         """
         random, leap, at = self._random, self._random.choice(_LEAPS), 0
-        whole_headers, leaps = random.random() < 0.5, random.random() < 0.5
+        leaps = random.random() < 0.5
         places = set(range(1, len(data)))
         for frame in frames_of(data):
             begin, spare = at + HEADER_LENGTH, len(frame) - HEADER_LENGTH - leap
-            if whole_headers:
+            if self._cutting == "payload":
                 places.difference_update(range(at + 1, begin))
             if leaps and spare > 0:
                 start = begin + random.randrange(spare)
@@ -357,13 +358,14 @@ class Peer:
 
     def _setting(self) -> tuple[int, int]:
         random = self._random
-        code = random.choice((1, 1, 1, 3, 4, 4, 5, 6, 8, 10))
+        code = random.choice((1, 1, 1, ff.ENABLE_PUSH, 3, 4, 4, 5, 6, 8, 10))
         if (chance := random.random()) < 0.02:
             return _NO_PRIORITIES, random.randrange(3)
         if chance < 0.03:
             return code, random.choice(_ODD_NUMBERS)
         values: Sequence[int] = {
             ff.HEADER_TABLE_SIZE: _TABLE_SIZES,
+            ff.ENABLE_PUSH: (0, 0, 0, 1),
             ff.MAX_STREAMS: (0, 1, 2, 5, 100, 2**32 - 1),
             ff.INITIAL_WINDOW: WINDOWS,
             ff.MAX_FRAME: (16_384, 16_384, 20_000, 2**24 - 1),

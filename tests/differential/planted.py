@@ -51,6 +51,11 @@ BUGS = (
         known = known or self._heads.get(block, self.decoder.generation)""",
     ),
     Bug(
+        "a frame that is too long: a head of one byte more than the peer takes",
+        "len(block) <= self.max_outbound_frame_size",
+        "len(block) <= self.max_outbound_frame_size + 1",
+    ),
+    Bug(
         "a missing event: credit for a stream that is gone is not even counted",
         "if stream is None or stream.outbound_flow_control_window + increment > _MAX_WINDOW:",
         """if stream_id in self._closed_streams:

@@ -37,6 +37,7 @@ FIRST_WINDOWS: Final[Mapping[int, int]] = {5: 0, 6: 1_000}
 A connection begins with a window of 0 while memory is short.
 """
 
+_REST: Final = 16_336  # with which such a head is one frame of 16,384 bytes
 _LONG: Field = (b"x-long", b"v" * 200)
 
 
@@ -52,7 +53,9 @@ HEADS: Final[Sequence[RequestHead]] = (
     _head("GET", (b"accept-encoding", b"gzip, deflate"), (b"cookie", b"a=b"), _LONG),
     # Longer than a frame may be at first: it takes CONTINUATION.
     _head("POST", (b"x-huge", b"h" * 17_000)),
-    _head("GET", (b"x-just-fits", b"f" * 16_300)),
+    # As long as it may be, and one byte longer, where literals are not Huffman-coded.
+    _head("GET", (b"x-just-fits", b"f" * _REST)),
+    _head("GET", (b"x-just-fits", b"f" * (_REST + 1))),
 )
 
 FIELDS: Final[Sequence[tuple[Field, ...]]] = (

@@ -16,6 +16,7 @@ from tests.http2.frame_factory import (
     END_HEADERS,
     HEADER_TABLE_SIZE,
     HEADERS,
+    MAX_FRAME,
     SETTINGS,
 )
 
@@ -49,7 +50,7 @@ class Inbound:
     Attributes:
         number: How many frames are whole.
         data_ends: The sums of the lengths of DATA frames, one at the end of each.
-        table_sizes: For each SETTINGS that is whole, the HEADER_TABLE_SIZEs in it.
+        settings: Of each SETTINGS that is whole, the codes and values in order.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class Inbound:
         self._rest = b""
         self._data_sum = 0
         self.data_ends: set[int] = {0}
-        self.table_sizes: list[list[int]] = []
+        self.settings: list[list[tuple[int, int]]] = []
 
     def feed(self, data: bytes) -> None:
         """Note bytes that are about to be received."""
@@ -81,8 +82,7 @@ class Inbound:
 
     def _note_settings(self, frame: bytes) -> None:
         if not frame[4] & ACK and len(frame) % 6 == 3:
-            pairs = struct.iter_unpack(">HL", frame[9:])
-            self.table_sizes.append([value for code, value in pairs if code == HEADER_TABLE_SIZE])
+            self.settings.append(list(struct.iter_unpack(">HL", frame[9:])))
 
     @property
     def partial(self) -> Partial | None:
@@ -103,13 +103,14 @@ class Outbound:
     """Reads what an engine sends as its peer does: a decoder that holds the engine to its word.
 
     Args:
-        table_sizes: What the peer announces, in order; each counts from its ACK on.
+        settings: What the peer announces, in order; each counts from its ACK on.
     """
 
-    def __init__(self, table_sizes: list[list[int]]) -> None:
+    def __init__(self, settings: list[list[tuple[int, int]]]) -> None:
         self.decoder = hpack.Decoder()
-        self._table_sizes = table_sizes
+        self._settings = settings
         self._acknowledged = 0
+        self._longest = 16_384
         # The smallest size since the last block, which has to be signalled (RFC 7541 §4.2).
         self._smallest: int | None = None
 
@@ -123,6 +124,7 @@ class Outbound:
             kind, flags, stream = struct.unpack_from(">BBL", data, at + 3)
             payload = data[at + 9 : at + 9 + length]
             assert len(payload) == length, "half a frame was sent"
+            assert length <= self._longest, f"a frame of {length} bytes, {self._longest} may be"
             at += 9 + length
             if kind in {HEADERS, CONTINUATION}:
                 if kind == HEADERS:
@@ -138,9 +140,12 @@ class Outbound:
         return out
 
     def _acknowledge(self) -> None:
-        for size in self._table_sizes[self._acknowledged]:
-            self.decoder.max_allowed_table_size = size
-            self._smallest = size if self._smallest is None else min(self._smallest, size)
+        for code, value in self._settings[self._acknowledged]:
+            if code == MAX_FRAME:
+                self._longest = value
+            elif code == HEADER_TABLE_SIZE:
+                self.decoder.max_allowed_table_size = value
+                self._smallest = value if self._smallest is None else min(self._smallest, value)
         self._acknowledged += 1
 
     def _fields(self, block: bytes) -> list[tuple[bytes, bytes, bool]]:

@@ -1,4 +1,4 @@
-"""Every hostile scenario is played against both engines, and may take no more than its share."""
+"""Every hostile scenario may take no more than its share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from tests.hostile.stage import Stage
 
 
-@pytest.fixture(params=["fast", "stock"])
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    stage = Stage(request.param)
+@pytest.fixture
+def stage(pytestconfig: pytest.Config) -> Iterator[Stage]:
+    stage = Stage(pytestconfig.getoption("engine"))
     yield stage
     stage.expect_bounded()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dynamo_h2.http2.engine import Engine
-from dynamo_h2.http2.fast import FastEngine
 from tests.http2.frame_factory import Rig
 
 
-@pytest.fixture(params=[Engine, FastEngine], ids=["stock", "fast"])
-def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a test with each engine behind `Rig`."""
-    monkeypatch.setattr(Rig, "engine_class", request.param)
+@pytest.fixture
+def each_engine(engine_class: type[Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the engine that was asked for behind `Rig`."""
+    monkeypatch.setattr(Rig, "engine_class", engine_class)

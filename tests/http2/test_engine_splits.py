@@ -5,18 +5,14 @@ from __future__ import annotations
 import itertools
 
 import hpack
-import pytest
 from h2.exceptions import ProtocolError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_h2.config import Http2Config
 from dynamo_h2.http2.engine import Engine
-from dynamo_h2.http2.fast import FastEngine
 from dynamo_h2.http2.headers import Field
 from tests.http2 import frame_factory as ff
-
-ENGINES = [Engine, FastEngine]
 
 CONFIG = Http2Config(
     max_frame_size=16_384,
@@ -160,7 +156,6 @@ def outcome(engine_class: type[Engine], pieces: list[bytes]) -> tuple[object, ..
     )
 
 
-@pytest.mark.parametrize("engine_class", ENGINES)
 @settings(max_examples=400, deadline=None)
 @given(conversation=conversations, cuts=st.lists(st.integers(0, 600), max_size=12))
 def test_any_split_of_what_is_received_has_the_same_result(
@@ -172,7 +167,6 @@ def test_any_split_of_what_is_received_has_the_same_result(
     assert outcome(engine_class, pieces) == outcome(Engine, [received])
 
 
-@pytest.mark.parametrize("engine_class", ENGINES)
 @settings(max_examples=200, deadline=None)
 @given(conversation=conversations)
 def test_bytes_that_come_one_by_one_have_the_same_result(
@@ -183,7 +177,6 @@ def test_bytes_that_come_one_by_one_have_the_same_result(
     assert outcome(engine_class, pieces) == outcome(Engine, [received])
 
 
-@pytest.mark.parametrize("engine_class", ENGINES)
 @settings(max_examples=400, deadline=None)
 @given(
     conversation=conversations,
