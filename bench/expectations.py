@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bench.adapter import BASELINE
+from bench.app import PIECE
 from bench.environment import KEPT_AWAKE
 from bench.results import Spread
 from bench.targets import LOAD_GENERATOR, OTHER_SERVER, OURS, is_ours
@@ -48,8 +49,9 @@ def why_frames(results: Results) -> str | None:
     return (
         f"About the frames: 64 of them for each MiB instead of a few cost the client"
         f" {small_cpu:.0f} µs of CPU per MiB instead of {cpu:.0f}; each is little more than nine"
-        f" bytes to it. {most.said('MiB/s')} The windows, 64 times as large, count on a path with a"
-        f" round trip: see {FLOW_CONTROL}."
+        f" bytes to it. The worker hands out {PIECE // 1024} KiB at a time, so none is longer than"
+        f" that. {most.said('MiB/s')} The windows, 64 times as large, count on a path with a round"
+        f" trip: see {FLOW_CONTROL}."
     )
 
 

@@ -132,8 +132,7 @@ def sheets(results: Results) -> Iterator[Sheet]:
         titles = ["client", *(column.title for column in columns(table))]
         yield Sheet(table.title, titles, list(rows(table)))
     verdicts = [
-        [v.target.workload, v.target.text, format_spread(v.ratio), "holds" if v.holds else "MISSED"]
-        for v in judge(results)
+        [v.target.workload, v.target.text, format_spread(v.ratio), v.word] for v in judge(results)
     ]
     if verdicts:
         yield Sheet("Targets", ["workload", "target", "measured", "verdict"], verdicts, words=2)

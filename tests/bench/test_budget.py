@@ -12,7 +12,7 @@ from time import thread_time
 import pytest
 
 from bench import budget
-from bench.budget import KERNEL, LOOP, Cost, Measured, costs, draw, markdown, module_of, rows
+from bench.budget import LOOP, Cost, Measured, costs, draw, markdown, module_of, rows
 from bench.payloads import payload
 
 ROOT = Path(budget.__file__).parents[1]
@@ -34,8 +34,7 @@ def measured() -> Measured:
 def test_all_parts_together_are_what_was_measured_without_the_profiler(measured: Measured) -> None:
     found = costs(measured, REQUESTS)
     assert sum(cost.microseconds for cost in found.values()) == pytest.approx(1000)
-    assert found[KERNEL].microseconds == pytest.approx(250)
-    assert found[LOOP].microseconds >= 300
+    assert found[LOOP].microseconds >= 550  # the time that no function of Python had
     assert [*found] == sorted(found, key=lambda name: -found[name].microseconds)
 
 
@@ -78,7 +77,8 @@ def test_the_command_measures_a_real_worker(capsys: pytest.CaptureFixture[str]) 
     assert budget.main(["--requests", "2000", "--in-flight", "4", "--markdown"]) == 0
     table = capsys.readouterr().out
     assert "| dynamo_h2/http2/fast" in table
-    assert "| the kernel |" in table
+    assert f"| {LOOP} |" in table
+    assert "the kernel's part of all is " in table
 
 
 def test_the_page_about_the_architecture_holds_such_a_table() -> None:
@@ -91,7 +91,7 @@ def test_the_page_about_the_architecture_holds_such_a_table() -> None:
     head, lines = cells[0], cells[2:]
     assert head == ["where", "calls", "µs", "share"]
     names = [name for name, *_ in lines]
-    assert {KERNEL, LOOP} <= set(names)
+    assert LOOP in names
     places = [name for name in names if "/" in name]
     assert len(places) > 5
     assert [name for name in places if not (ROOT / name).exists()] == []

@@ -181,7 +181,17 @@ def test_what_is_meant_for_cores_that_are_awake_is_judged_only_there() -> None:
     measured = table("awake-unary-1", "p50_ms", ours=[0.4], bare=[1.0])
     assert judge(results(measured)) == []
     measured.title = f"a title, {KEPT_AWAKE}"
-    assert only_verdict(measured).holds
+    assert only_verdict(measured).word == "holds"
+
+
+def test_one_request_at_a_time_is_judged_as_it_is_where_no_core_can_be_kept_awake() -> None:
+    awake = table("awake-unary-1", "p50_ms", ours=[0.4], bare=[1.0])
+    plain = table("unary-1", "p50_ms", ours=[0.6], bare=[1.0])
+    assert only_verdict(plain).word == "MISSED"
+    assert only_verdict(awake, plain).word == "MISSED"
+    awake.title = f"a title, {KEPT_AWAKE}"
+    words = {verdict.target.workload: verdict.word for verdict in judge(results(awake, plain))}
+    assert words == {"unary-1": "judged awake", "awake-unary-1": "holds"}
 
 
 def test_the_page_says_what_sleeping_cores_cost() -> None:
