@@ -113,6 +113,15 @@ def _is_stream_error(case: Case, *codes: int) -> bool:
     )
 
 
+def _is_passed_over(case: Case) -> bool:
+    """Whether the engine counted the frame, and did nothing else."""
+    return (
+        case.ours.error is None
+        and case.ours.events in ([("other", case.frame.kind)], [("late", case.frame.kind)])
+        and not case.ours.sent
+    )
+
+
 def _told(outcome: Outcome) -> str:
     """The first event's name."""
     return str(outcome.events[0][0]) if outcome.events else ""
@@ -266,8 +275,13 @@ def _stream_window(case: Case) -> bool:
 
 def _priorities(case: Case) -> bool:
     """RFC 9113 §5.3: deprecated, so that a stream may even depend on itself."""
-    has_priority = case.frame.kind == ff.PRIORITY or case.frame.flags & ff.PRIORITY_FLAG
-    return bool(has_priority) and case.bare.error == ff.PROTOCOL_ERROR and case.ours.error is None
+    if case.bare.error != ff.PROTOCOL_ERROR or case.ours.error is not None:
+        return False
+    if case.frame.kind == ff.PRIORITY:
+        return _is_passed_over(case)
+    at = bool(case.frame.flags & ff.PADDED)
+    other = int.from_bytes(case.frame.payload[at : at + 4], "big") & 0x7FFF_FFFF
+    return bool(case.frame.flags & ff.PRIORITY_FLAG) and other == case.frame.stream
 
 
 def _codes(payload: bytes) -> list[bytes]:
@@ -296,7 +310,11 @@ def _first_frame(case: Case) -> bool:
 def _one_by_one(case: Case) -> bool:
     """Each value of SETTINGS counts (RFC 9113 §6.5.3); bare h2 reads the last of a kind."""
     codes = _codes(case.frame.payload)
-    return case.frame.kind == ff.SETTINGS and len(set(codes)) < len(codes)
+    if case.frame.kind != ff.SETTINGS or len(set(codes)) == len(codes):
+        return False
+    if case.ours.error is None:
+        return _told(case.ours) == "settings" and case.ours.sent == [(ff.SETTINGS, ff.ACK, 0, b"")]
+    return case.ours.error in {ff.PROTOCOL_ERROR, ff.FLOW_CONTROL_ERROR}
 
 
 def _closed_window(case: Case) -> bool:
@@ -311,7 +329,9 @@ def _closed_window(case: Case) -> bool:
 def _frame_size(case: Case) -> bool:
     """A length that cannot be is a FRAME_SIZE_ERROR (RFC 9113 §4.2), of the stream for PRIORITY."""
     if case.frame.kind == ff.PRIORITY and len(case.frame.payload) != 5:
-        return case.before.state is None or _is_stream_error(case, ff.FRAME_SIZE_ERROR)
+        if not case.frame.stream:
+            return case.ours.error in {ff.PROTOCOL_ERROR, ff.FRAME_SIZE_ERROR}
+        return _is_passed_over(case) or _is_stream_error(case, ff.FRAME_SIZE_ERROR)
     return {case.bare.error, case.ours.error} == {ff.PROTOCOL_ERROR, ff.FRAME_SIZE_ERROR}
 
 
@@ -340,7 +360,11 @@ def _no_increment(case: Case) -> bool:
     return (
         case.frame.kind == ff.WINDOW_UPDATE
         and not int.from_bytes(case.frame.payload, "big") & 0x7FFF_FFFF
-        and (_is_stream_error(case, ff.PROTOCOL_ERROR) or case.before.state is None)
+        and (
+            _is_stream_error(case, ff.PROTOCOL_ERROR)
+            or case.ours.error == ff.PROTOCOL_ERROR
+            or _is_passed_over(case)
+        )
     )
 
 
