@@ -25,7 +25,7 @@ MOST_READS = 80
 # Each of these types of frames is in at least one sequence of so many.
 KINDS = (*range(ff.ALTSVC + 1), ORIGIN, PRIORITY_UPDATE)
 REGULAR = 50
-COVERING = 3_000
+COVERING = 2_000
 
 Say = Callable[[str], None]
 

@@ -19,7 +19,7 @@ from dynamo_h2 import (
     RequestTimeout,
 )
 from dynamo_h2.origin import Origin
-from dynamo_h2.transport import host_pool
+from dynamo_h2.transport import addresses, host_pool
 from dynamo_h2.transport.connect import Dialer, DialReport
 from dynamo_h2.transport.protocol import ClientProtocol
 from dynamo_h2.transport.resources import MAX_DIALS
@@ -265,7 +265,10 @@ def with_names(names: Names, **config: object) -> HttpRequestClient:
 
 
 @pytest.mark.parametrize("connect_retries", [0, 1, 4])
-async def test_a_dial_is_tried_again_as_often_as_the_config_says(connect_retries: int) -> None:
+async def test_a_dial_is_tried_again_as_often_as_the_config_says(
+    connect_retries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "FIRST_PAUSE", 0.001)  # or the last pauses take seconds
     with refusing_port() as port:
         names = Names([info("127.0.0.1", port)])
         async with with_names(names, connect_retries=connect_retries) as client:
