@@ -63,9 +63,10 @@ _LEAST_HARD_LIMIT: Final = 65_536
 # worker answers with few different heads, and those are short.
 _MAX_HEADS: Final = 256
 _MAX_CACHED_BLOCK: Final = 1_024
-# Fields whose encoding is kept for a connection, and the longest value of one (bytes).
-_MAX_KEPT: Final = 256
-_MAX_KEPT_VALUE: Final = 1_024
+# Fields whose encoding is kept for a connection, and the longest value of one (bytes): a client
+# may have a thousand connections, and fields of its own that differ in every request.
+_MAX_KEPT: Final = 128
+_MAX_KEPT_VALUE: Final = 128
 # Strings that are shorter have a length of one byte (RFC 7541 §5.1).
 _ONE_BYTE_LENGTH: Final = 127
 
