@@ -21,7 +21,6 @@ can take over at any moment.
 
 from __future__ import annotations
 
-from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -321,7 +320,7 @@ class FastEngine(FastOutbound):
             super()._apply_setting(code, value)
             return
         settings = self.remote_settings._settings
-        previous, settings[setting] = settings.get(setting), deque((value,))
+        previous, settings[setting] = settings.get(setting), (value,)
         if setting is SettingCodes.INITIAL_WINDOW_SIZE and previous is not None:
             self._flow_control_change_from_settings(previous[0], value)
         elif setting is SettingCodes.MAX_FRAME_SIZE:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from h2.config import H2Configuration
 from h2.connection import (
@@ -30,7 +30,7 @@ from h2.exceptions import (
     TooManyStreamsError,
 )
 from h2.frame_buffer import FrameBuffer
-from h2.settings import SettingCodes, Settings
+from h2.settings import ChangedSetting, SettingCodes, Settings
 from h2.stream import StreamInputs, StreamState
 
 from dynamo_h2.http2 import frames
@@ -82,14 +82,35 @@ _INITIAL_SETTINGS: Final[dict[SettingCodes, int]] = {
 class _SettingsInForce(Settings):
     """Settings that are known to be right, and hold from the start.
 
+    A value that holds stands alone in a tuple, and in h2's deque only once another one is to
+    follow: a deque takes 600 bytes, and a connection has a dozen of them.
+
     Args:
         values: All of them.
         client: Whose they are.
     """
 
+    _settings: dict[SettingCodes | int, Any]
+
     def __init__(self, values: dict[SettingCodes, int], *, client: bool) -> None:
         self._client = client
-        self._settings = {code: deque((value,)) for code, value in values.items()}
+        self._settings = {code: (value,) for code, value in values.items()}
+
+    def __setitem__(self, code: SettingCodes | int, value: int) -> None:
+        """Note what is to follow a value."""
+        values = self._settings.get(code)
+        if isinstance(values, tuple):
+            self._settings[code] = deque(values)
+        super().__setitem__(code, value)
+
+    def acknowledge(self) -> dict[SettingCodes | int, ChangedSetting]:
+        """Put those in force that follow."""
+        changed = super().acknowledge()
+        for code in changed:
+            values = self._settings[code]
+            if len(values) == 1:
+                self._settings[code] = tuple(values)
+        return changed
 
     def current(self, code: SettingCodes) -> int | None:
         """What is in force of one of them, None where it was never said; h2 takes four calls."""
@@ -99,7 +120,8 @@ class _SettingsInForce(Settings):
     @property
     def stream_window(self) -> int:
         """INITIAL_WINDOW_SIZE as it is in force; h2 takes three calls for it."""
-        return self._settings[SettingCodes.INITIAL_WINDOW_SIZE][0]
+        window: int = self._settings[SettingCodes.INITIAL_WINDOW_SIZE][0]
+        return window
 
     def in_force(self) -> tuple[int, ...]:
         """The values of all of them, without those that are not acknowledged yet."""
