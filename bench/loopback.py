@@ -175,6 +175,9 @@ class Loopback:
         """Knows the only place there is."""
         return [_HERE]
 
+    def connect_at_once(self, _origin: Origin, _address: Address) -> None:
+        """Has no socket that could be connected."""
+
     async def dial(
         self,
         _origin: Origin,

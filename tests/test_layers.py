@@ -31,8 +31,14 @@ ORDER = (
     *("http2.request", "http2.stream", "http2.failures", "http2.uploads", "http2.rations"),
     *("http2.credit", "http2.silence", "http2.lifecycle", "http2.events", "http2.connection"),
     # asyncio
-    *("transport.sockets", "transport.retry", "transport.protocol", "transport.connect"),
-    *("transport.calm", "transport.resources", "transport.waiting", "transport.choice"),
+    *("transport.sockets", "transport.retry", "transport.early", "transport.protocol"),
+    *(
+        "transport.connect",
+        "transport.calm",
+        "transport.resources",
+        "transport.waiting",
+        "transport.choice",
+    ),
     *("transport.addresses", "transport.names", "transport.dialling"),
     *("transport.pins", "transport.host_pool", "transport.affinity", "transport.pool"),
     # the front door

@@ -65,6 +65,13 @@ class Connection(Events):
         return bool(uploads.rings) and uploads.waiting
 
     @property
+    def only_answers(self) -> bool:
+        """Whether there is nothing to send but answers to the peer."""
+        return len(self._output) == self._engine.queued_control and not (
+            self._last_words or self._uploads.waiting
+        )
+
+    @property
     def queued_control(self) -> int:
         """Answers to the peer (PING and SETTINGS ACKs, resets) that wait to be written."""
         return self._engine.queued_control

@@ -23,8 +23,10 @@ from dynamo_h2.transport.sockets import (
     Race,
     alternate,
     as_infos,
+    connect_at_once,
     connect_tcp,
     connect_unix,
+    is_loopback,
     literal,
     socket_options,
     system_resolver,
@@ -86,9 +88,12 @@ class Dialer:
             verifies the peer against the system's authorities and takes TLS 1.2 or newer.
         resolver: Turns a name and a port into addresses; None uses the loop's ``getaddrinfo``.
             Addresses in figures never reach it.
+
+    Attributes:
+        options: Those of its sockets.
     """
 
-    __slots__ = ("_options", "_resolver", "_ssl_context")
+    __slots__ = ("_resolver", "_ssl_context", "options")
 
     def __init__(
         self,
@@ -97,7 +102,7 @@ class Dialer:
         *,
         resolver: Resolver | None = None,
     ) -> None:
-        self._options = socket_options(config)
+        self.options = socket_options(config)
         self._resolver = resolver or system_resolver
         self._ssl_context = ssl_context
         if ssl_context is not None:
@@ -147,6 +152,19 @@ class Dialer:
             _blame(exc, origin, report.winner, step)
             raise
 
+    def connect_at_once(self, origin: Origin, address: Address) -> socket.socket | None:
+        """Connect to a peer on this machine without waiting; None where that cannot be.
+
+        The options of the socket are still to be set.
+
+        Args:
+            origin: Where to; TLS takes round trips, so never with https.
+            address: The only one of the origin.
+        """
+        if origin.scheme != "http" or origin.socket_path is not None or not is_loopback(address):
+            return None
+        return connect_at_once(address)
+
     async def resolve(self, origin: Origin) -> list[Address]:
         """Ask for the addresses of an origin; at least one.
 
@@ -186,7 +204,7 @@ class Dialer:
         """Connect a socket to the only address, which needs no race."""
         report.tried.append(address)
         try:
-            sock = await connect_tcp(address, self._options)
+            sock = await connect_tcp(address, self.options)
         except OSError as exc:
             report.failed = [address]
             raise _error(origin, _summary([(address, exc)])) from exc
@@ -208,7 +226,7 @@ class Dialer:
 
         def connect(address: Address) -> Awaitable[socket.socket]:
             report.tried.append(address)
-            return connect_tcp(address, self._options)
+            return connect_tcp(address, self.options)
 
         race = Race(addresses, connect)
         winner = await race.run()

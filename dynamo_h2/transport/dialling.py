@@ -6,7 +6,10 @@
 2. Each try asks for the addresses, and races those that are not left alone for now.
 3. Where all of them are, it waits for the first that may be tried again. Who cannot wait that long
    is told at once what went wrong the last time; when nobody is left, the dial is over.
-4. A *spare* dial is for an address without a connection, and for nobody who waits. It makes way
+4. A request that is alone connects *in place* to a peer on this machine: that is over at once, and
+   the request is written before the loop has taken over the socket. Where it does not work, a dial
+   begins, which finds out why.
+5. A *spare* dial is for an address without a connection, and for nobody who waits. It makes way
    for a dial that somebody waits for.
 """
 
@@ -26,11 +29,12 @@ from dynamo_h2.errors import (
     TransportError,
 )
 from dynamo_h2.transport.connect import DialReport, dial_may_be_retried
+from dynamo_h2.transport.early import EarlyTransport
 from dynamo_h2.transport.protocol import ClientProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Protocol
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any, Protocol
 
     from dynamo_h2.http2.connection import State
     from dynamo_h2.transport.addresses import Addresses
@@ -88,6 +92,7 @@ class Dialling:
         self._failures = 0
         self._spare = False
         self._again = False
+        self._early: EarlyTransport | None = None
         self.task: asyncio.Task[None] | None = None
         self.paused_until = 0.0
         self.last_error: TransportError | None = None
@@ -95,7 +100,8 @@ class Dialling:
     @property
     def under_way(self) -> bool:
         """Whether a dial is under way of which those who wait have something."""
-        return self.task is not None and not self.task.done() and not self._spare
+        task = self.task
+        return self._early is not None or (task is not None and not task.done() and not self._spare)
 
     @property
     def has_tries_left(self) -> bool:
@@ -111,10 +117,11 @@ class Dialling:
 
     def start(self, *, spare: bool = False) -> None:
         """Dial, unless that is under way."""
+        if self._early is not None:
+            return
         if self.task is None:
             self._spare = spare
-            self.task = self._resources.loop.create_task(self._connect())
-            self.task.add_done_callback(self._done)
+            self._run(self._connect())
         elif self._spare and not spare:
             self._again = True
             self.task.cancel()
@@ -122,7 +129,7 @@ class Dialling:
     def cancel(self) -> None:
         """Stop dialling."""
         self._again = False
-        if self.task is not None:
+        if self.task is not None and self._early is None:  # else it is over in two turns
             self.task.cancel()
 
     def begin_anew(self) -> None:
@@ -166,7 +173,54 @@ class Dialling:
         self._failures += 1
         return True
 
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self.task = self._resources.loop.create_task(work)
+        self.task.add_done_callback(self._done)
+
+    def connect_in_place(self, now: float) -> bool:
+        """Make a connection at once, where the peer is on this machine and there.
+
+        Args:
+            now: The present, in seconds.
+
+        Returns:
+            Whether there is one. Then `take_over` is to be called in the same turn of the loop.
+        """
+        resources, address = self._resources, self._names.only
+        if (
+            address is None
+            or self.task is not None
+            or self._early is not None
+            or self._addresses.next_try() > now
+        ):
+            return False
+        sock = resources.dialer.connect_at_once(self._key.origin, address)
+        if sock is None:
+            return False
+        timeout = resources.config.connect_timeout
+        protocol = self._factory(inf if timeout is None else now + timeout)()
+        resources.opened(protocol)
+        self._spare = False
+        self._early = EarlyTransport(sock, protocol)
+        protocol.connection_made(self._early)
+        self._addresses.dialled(address)
+        self._made(protocol, address)
+        return True
+
+    def take_over(self) -> None:
+        """Let the loop take over the socket of a connection that was made in place."""
+        assert self._early is not None
+        self._run(self._early.adopt(self._resources.loop, self._resources.dialer.options))
+
+    def _made(self, protocol: ClientProtocol, address: Address) -> None:
+        """Let those who wait use a connection."""
+        self._addresses.connected(address)
+        self._host.connected(protocol, address)
+
     def _done(self, task: asyncio.Task[None]) -> None:
+        if self._early is not None:
+            self._early.give_up()
+            self._early = None
         self.task = None
         self.paused_until = 0.0
         again, self._again = self._again, False
@@ -247,15 +301,25 @@ class Dialling:
         assert report.winner is not None
         if not protocol.connection.usable:
             raise self._failure(protocol)
-        self._addresses.connected(report.winner)
-        self._host.connected(protocol, report.winner)
+        self._made(protocol, report.winner)
         return True
 
     async def _dial(
         self, addresses: Sequence[Address], settings_due: float, report: DialReport
     ) -> ClientProtocol:
+        self._addresses.dialled(addresses[0])
+        return await self._resources.dialer.dial(
+            self._key.origin,
+            self._factory(settings_due),
+            server_hostname=self._key.server_hostname,
+            addresses=addresses,
+            report=report,
+        )
+
+    def _factory(self, settings_due: float) -> Callable[[], ClientProtocol]:
+        """What makes the protocol of a connection."""
         resources = self._resources
-        make = partial(
+        return partial(
             ClientProtocol,
             resources.intervals.config_for(self._name),
             self._name,
@@ -263,14 +327,6 @@ class Dialling:
             counters=resources.counters,
             settings_due=settings_due,
             memory=resources.memory,
-        )
-        self._addresses.dialled(addresses[0])
-        return await resources.dialer.dial(
-            self._key.origin,
-            make,
-            server_hostname=self._key.server_hostname,
-            addresses=addresses,
-            report=report,
         )
 
     def _failure(self, protocol: ClientProtocol) -> ConnectError:

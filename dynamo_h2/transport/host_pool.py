@@ -176,6 +176,13 @@ class HostPool:
             TransportError: No slot in time, or no connection; ``processed`` is False.
         """
         began = joined = self.used_at = monotonic()
+        if not (self.connections or self._waiters) and self._connect_in_place(began):
+            try:
+                opened = self.try_open(request, began, avoid)
+            finally:
+                self._dialling.take_over()
+            if opened is not None:
+                return opened
         lost = False
         while True:
             protocol = await self._acquire(times, deadline, began, joined, avoid)
@@ -209,6 +216,14 @@ class HostPool:
         message = "client was closed"
         for protocol in list(self.connections):
             protocol.close(partial(ClientClosed, message))
+
+    def _connect_in_place(self, now: float) -> bool:
+        """Make a connection at once; false where that cannot be."""
+        if self._resources.closed:
+            return False
+        if self.forgotten:
+            self._resources.strayed(self)
+        return self._dialling.connect_in_place(now)
 
     # Waiting.
 

@@ -44,6 +44,7 @@ class Names:
 
     Attributes:
         fixed: Whether there is a single one for ever, because the origin names no name.
+        only: That one; None where there is a name.
         refresh_at: When it is time to ask again, in monotonic seconds; infinite for never.
     """
 
@@ -54,6 +55,7 @@ class Names:
         "_resources",
         "_task",
         "fixed",
+        "only",
         "refresh_at",
     )
 
@@ -72,6 +74,7 @@ class Names:
         self.refresh_at = 0.0  # there was no answer yet
         fixed = _fixed(origin)
         self.fixed = bool(fixed)
+        self.only = fixed[0] if fixed else None
         if fixed:
             addresses.learn(fixed)
             self.refresh_at = inf

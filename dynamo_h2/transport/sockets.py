@@ -37,8 +37,10 @@ __all__ = [
     "alternate",
     "as_infos",
     "check_not_itself",
+    "connect_at_once",
     "connect_tcp",
     "connect_unix",
+    "is_loopback",
     "literal",
     "set_options",
     "socket_options",
@@ -249,6 +251,39 @@ async def connect_tcp(address: Address, options: Iterable[SocketOption]) -> sock
         sock.close()
         raise
     return sock
+
+
+def connect_at_once(address: Address) -> socket.socket | None:
+    """Connect to a peer on this machine without waiting; None where it is not there at once.
+
+    Args:
+        address: Where to.
+
+    Returns:
+        A socket without options, which does not block.
+    """
+    if sys.platform == "win32":  # connects in the background, whoever the peer is
+        return None
+    sock = None
+    try:
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        code = sock.connect_ex(address.sockaddr)
+        if code not in _UNDER_WAY:
+            _raise_for(code)
+        check_not_itself(sock)  # which fails where it is under way still
+    except OSError:
+        if sock is not None:
+            sock.close()
+        return None
+    return sock
+
+
+def is_loopback(address: Address) -> bool:
+    """Whether an address is one of this machine's own, whoever has it (RFC 6890 §2.2)."""
+    if address.family == socket.AF_INET:
+        return str(address.sockaddr[0]).startswith("127.")
+    return address.family == socket.AF_INET6 and address.sockaddr[0] == "::1"
 
 
 def set_options(sock: socket.socket, options: Iterable[SocketOption]) -> None:

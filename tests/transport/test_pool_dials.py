@@ -166,6 +166,9 @@ class Leaving(Dialer):
     leave: Callable[[ClientProtocol], None]
     left: float
 
+    def connect_at_once(self, origin: Origin, address: Address) -> None:
+        """Leave it to a dial."""
+
     async def dial(
         self, origin: Origin, factory: Callable[[], P], **options: Unpack[DialOptions]
     ) -> P:

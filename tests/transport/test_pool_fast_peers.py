@@ -32,6 +32,9 @@ class DialOptions(TypedDict, total=False):
 class SlowDialer(Dialer):
     """A dialer that is held up until the peer has had its say on the connection that was made."""
 
+    def connect_at_once(self, origin: Origin, address: Address) -> None:
+        """Leave it to a dial."""
+
     async def dial(
         self, origin: Origin, factory: Callable[[], P], **options: Unpack[DialOptions]
     ) -> P:

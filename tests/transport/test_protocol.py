@@ -274,7 +274,7 @@ async def test_silence_while_nothing_is_read_is_not_held_against_the_peer() -> N
 
 async def test_a_connection_is_looked_at_for_its_end_only_while_it_is_young() -> None:
     async with scripted_peer(serve) as peer, HttpRequestClient(patient()) as client:
-        for left in (*range(LOOKS, -1, -1), 0, 0):
+        for left in (*range(LOOKS - 1, -1, -1), 0, 0):
             assert (await client.request("POST", peer.url(), body=b"echo")).body == b"echo"
             assert client._pool is not None
             (protocol,) = client._pool._open
