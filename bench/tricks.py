@@ -345,11 +345,6 @@ TRICKS: Final[tuple[Trick, ...]] = (
         replaced(outbound.Outbound, "__init__", _begin_as_h2),
     ),
     Trick(
-        "the first flight is packed once",
-        CONNECTION,
-        replaced(outbound, "_first_flight", outbound._first_flight.__wrapped__),  # noqa: SLF001 - as it does
-    ),
-    Trick(
         "the first head is encoded like all others",
         CONNECTION,
         replaced(fast.FastEngine, "_is_new", _leave_it),
@@ -381,15 +376,6 @@ TRICKS: Final[tuple[Trick, ...]] = (
         "small payloads are copied",
         TOKEN_READ,
         together(replaced(fast, "COPY_LIMIT", 0), replaced(fast, "VIEW_PART", 2**31)),
-    ),
-    Trick(
-        "stream credit is asked for when it is due",
-        TOKEN_READ,
-        rewritten(
-            stream,
-            "ReceiveHalf.read",
-            ("if window.owed * GRANT_FRACTION >= window.max_window_size:", "if True:"),
-        ),
     ),
     Trick(
         "one coroutine down to the future",

@@ -427,8 +427,8 @@ def pack_frame(frame_type: int, flags: int, stream_id: int, payload: bytes = b""
 
 def pack_settings(settings: dict[int, int]) -> bytes:
     """Pack SETTINGS in the order given (RFC 9113 §6.5.1)."""
-    pairs = b"".join([_SETTING.pack(*setting) for setting in settings.items()])
-    return pack_frame(FrameType.SETTINGS, 0, 0, pairs)
+    numbers = [number for setting in settings.items() for number in setting]
+    return pack_frame(FrameType.SETTINGS, 0, 0, struct.pack(">" + "HI" * len(settings), *numbers))
 
 
 def pack_window_update(stream_id: int, increment: int) -> bytes:

@@ -12,7 +12,6 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dynamo_h2.call import DEFAULT_URGENCY
-from dynamo_h2.http2.flow import GRANT_FRACTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -367,12 +366,10 @@ class ReceiveHalf:
         self._chunk = later.popleft() if later else None
         size = len(chunk)
         self.unread -= size
-        # Asked for when it is due: saves 2 calls and 0.20 of 3.62 µs per token; A/A ±0.03.
-        window, credit = self.window, self._credit
+        credit = self._credit
         credit.unread -= size
-        window.owed += size
-        if window.owed * GRANT_FRACTION >= window.max_window_size:
-            credit.stream_returned(self)
+        self.window.owed += size
+        credit.stream_returned(self)
         return chunk if type(chunk) is bytes else bytes(chunk)
 
     def body(self) -> bytes:
