@@ -345,8 +345,8 @@ class BodyStream:
             RuntimeError: The response was left, or another task is reading it.
         """
         stream = self._stream
-        # One coroutine down to the future, not three: saves 4 calls and 0.52 of 3.94 µs per token;
-        # A/A ±0.07.
+        # One coroutine down to the future, not three: saves 4 calls and 0.47 of 3.40 µs per token;
+        # A/A ±0.04.
         while not self.closed:
             if stream.unread:
                 chunk = stream.read()

@@ -91,7 +91,7 @@ class Routes:
         """
         replaced = self._names.intersection([name for name, _ in fields]) if fields else _NOTHING
         key = (method, url, octets, authority, server_hostname, replaced)
-        # With the encoded head: saves 115 calls and 38.8 of 57.4 µs per request; A/A ±0.48.
+        # With the encoded head: saves 70 calls and 17.3 of 29.3 µs per request; A/A ±0.27.
         try:
             route = self._routes.get(key)
         except TypeError:
