@@ -1,4 +1,8 @@
-"""What the request path is measured at, without sockets: one small thing over and over."""
+"""What the request path is measured at: one small thing over and over.
+
+All but one scene are without sockets. The first answer of a connection is waited for at a real
+server, since what counts there is who waits for whom.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from bench.environment import pick_cores
 from bench.loopback import READ, URL, Loopback
 from bench.payloads import TOKEN, payload
+from bench.servers import serving
 from bench.workloads.unary import PATH, SIZE
+from dynamo_h2 import HttpRequestClient
 from dynamo_h2.http2.frames import FrameType, pack_frame
 
 if TYPE_CHECKING:
     from bench.loopback import LoopbackTransport
-    from dynamo_h2 import HttpRequestClient
 
-Repeat: TypeAlias = Callable[[int], Awaitable[None]]
-"""Does a thing so many times."""
+Repeat: TypeAlias = Callable[[int], Awaitable[float | None]]
+"""Does a thing so many times; returns the seconds that count, if not those of CPU time."""
 
 IN_FLIGHT: Final = 32
 STREAMS: Final = 64
@@ -94,6 +101,24 @@ async def _connections() -> AsyncIterator[Repeat]:
 
 
 @contextlib.asynccontextmanager
+async def _first_answers() -> AsyncIterator[Repeat]:
+    """Waits for the first answer of connections to a server on a core of its own."""
+    body = payload(1, SIZE)
+    with serving("granian", pick_cores()[1]) as url:
+
+        async def repeat(count: int) -> float:
+            waited = 0.0
+            for _ in range(count):
+                async with HttpRequestClient() as client:
+                    begun = perf_counter()
+                    await client.send_request(url + PATH, body)
+                    waited += perf_counter() - begun
+            return waited
+
+        yield repeat
+
+
+@contextlib.asynccontextmanager
 async def _reading(streams: int) -> AsyncIterator[LoopbackTransport]:
     """Lets so many responses be read, and yields where they come from."""
     loopback = Loopback(tokens=True)
@@ -158,6 +183,7 @@ REQUEST_WITH_THE_SAME_FIELDS: Final = Scene(
 LONE_REQUEST: Final = Scene("request that is alone", 512, partial(_requests, 1))
 MADE: Final = Scene("request made", 8_192, _made)
 CONNECTION: Final = Scene("connection", 64, _connections)
+FIRST_ANSWER: Final = Scene("first answer", 64, _first_answers)
 TOKEN_READ: Final = Scene("token", 64 * STREAMS, partial(_data, STREAMS, TOKEN, TOKENS_PER_READ))
 LONE_TOKEN: Final = Scene("token that comes alone", 32 * STREAMS, partial(_data, STREAMS, TOKEN, 1))
 DOWNLOAD: Final = Scene(

@@ -7,8 +7,8 @@
 3. Where all of them are, it waits for the first that may be tried again. Who cannot wait that long
    is told at once what went wrong the last time; when nobody is left, the dial is over.
 4. A request that is alone connects *in place* to a peer on this machine: that is over at once, and
-   the request is written before the loop has taken over the socket. Where it does not work, a dial
-   begins, which finds out why.
+   the request is written before the loop has taken over the socket. Where it does not work, or the
+   peer has left again by then, that is no try: a dial begins, which finds out why.
 5. A *spare* dial is for an address without a connection, and for nobody who waits. It makes way
    for a dial that somebody waits for.
 """
@@ -31,6 +31,7 @@ from dynamo_h2.errors import (
 from dynamo_h2.transport.connect import DialReport, dial_may_be_retried
 from dynamo_h2.transport.early import EarlyTransport
 from dynamo_h2.transport.protocol import ClientProtocol
+from dynamo_h2.transport.sockets import has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -177,14 +178,15 @@ class Dialling:
         self.task = self._resources.loop.create_task(work)
         self.task.add_done_callback(self._done)
 
-    def connect_in_place(self, now: float) -> bool:
+    def connect_in_place(self, now: float) -> ClientProtocol | None:
         """Make a connection at once, where the peer is on this machine and there.
 
         Args:
             now: The present, in seconds.
 
         Returns:
-            Whether there is one. Then `take_over` is to be called in the same turn of the loop.
+            What drives it, if there is one. Then `take_over` is to be called in the same turn of
+            the loop.
         """
         resources, address = self._resources, self._names.only
         if (
@@ -193,19 +195,22 @@ class Dialling:
             or self._early is not None
             or self._addresses.next_try() > now
         ):
-            return False
+            return None
         sock = resources.dialer.connect_at_once(self._key.origin, address)
         if sock is None:
-            return False
+            return None
         timeout = resources.config.connect_timeout
         protocol = self._factory(inf if timeout is None else now + timeout)()
+        if has_ended(sock):
+            sock.close()
+            return None
         resources.opened(protocol)
         self._spare = False
         self._early = EarlyTransport(sock, protocol)
         protocol.connection_made(self._early)
         self._addresses.dialled(address)
         self._made(protocol, address)
-        return True
+        return protocol
 
     def take_over(self) -> None:
         """Let the loop take over the socket of a connection that was made in place."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyTransport"]
 
+_CANCELLED = "the task that was to give its socket to the loop was cancelled"
+
 
 class EarlyTransport(asyncio.Transport):
     """Writes to a socket of which nothing is read yet.
@@ -48,9 +50,10 @@ class EarlyTransport(asyncio.Transport):
         if not self._unsent:
             try:
                 sent = self._sock.send(data)
-            except OSError:
-                # It takes nothing now, or its peer is gone: then the loop will find out.
+            except (BlockingIOError, InterruptedError):
                 sent = 0
+            except OSError:
+                return  # its peer is gone: the loop reads what it has said, and then the end
         if sent < len(data):
             self._unsent += memoryview(data)[sent:]
 
@@ -86,7 +89,7 @@ class EarlyTransport(asyncio.Transport):
     # The loop takes over.
 
     async def adopt(self, loop: asyncio.AbstractEventLoop, options: Iterable[SocketOption]) -> None:
-        """Give the socket to the loop; where that fails, the protocol is told that it is lost.
+        """Give the socket to the loop; where that ends early, the protocol is told so.
 
         Args:
             loop: The running one.
@@ -96,9 +99,12 @@ class EarlyTransport(asyncio.Transport):
         set_options(self._sock, options)
         try:
             await loop.connect_accepted_socket(lambda: self._protocol, self._sock)
-        except OSError as error:
-            if self._successor is None:
-                self._lose(error)
+        except BaseException as error:
+            if self._successor is not None:
+                self._successor.abort()  # cancelled: some loops close it and tell nobody
+            self._lose(error)
+            if not isinstance(error, OSError):
+                raise
 
     def hand_over(self, transport: asyncio.Transport) -> None:
         """Let the loop's transport write the rest, and close it if this one is to be closed."""
@@ -115,8 +121,10 @@ class EarlyTransport(asyncio.Transport):
     def give_up(self) -> None:
         """Close the socket, if the loop was never asked to take it over."""
         if not self._begun:
-            self._lose(None)
+            self._lose(asyncio.CancelledError())
 
-    def _lose(self, error: OSError | None) -> None:
-        self._sock.close()
-        self._protocol.connection_lost(error)
+    def _lose(self, error: BaseException) -> None:
+        if self._successor is None:
+            self._sock.close()
+        cause = error if isinstance(error, Exception) else ConnectionAbortedError(_CANCELLED)
+        self._protocol.connection_lost(cause)

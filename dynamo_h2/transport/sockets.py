@@ -17,6 +17,7 @@ import errno
 import logging
 import math
 import os
+import select
 import socket
 import sys
 from collections import deque
@@ -40,6 +41,7 @@ __all__ = [
     "connect_at_once",
     "connect_tcp",
     "connect_unix",
+    "has_ended",
     "is_loopback",
     "literal",
     "set_options",
@@ -284,6 +286,15 @@ def is_loopback(address: Address) -> bool:
     if address.family == socket.AF_INET:
         return str(address.sockaddr[0]).startswith("127.")
     return address.family == socket.AF_INET6 and address.sockaddr[0] == "::1"
+
+
+def has_ended(sock: socket.socket) -> bool:
+    """Whether the peer of a socket is known to have left; bytes may stand before its FIN."""
+    if sys.platform != "linux":
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def set_options(sock: socket.socket, options: Iterable[SocketOption]) -> None:

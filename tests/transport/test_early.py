@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from dynamo_h2 import ConnectError, HttpRequestClient, TransportError
+from dynamo_h2 import ConnectError, ConnectTimeout, HttpRequestClient, TransportError
 from dynamo_h2.config import Http2Config
 from dynamo_h2.origin import Origin
 from dynamo_h2.transport.connect import Dialer
@@ -24,6 +25,7 @@ from tests.http2.frame_factory import (
     OK,
     SETTINGS,
     WINDOW_UPDATE,
+    goaway,
     headers,
     parse,
     settings,
@@ -46,6 +48,10 @@ class Accepted:
     def accept(self) -> None:
         self.sock, _ = self._listener.accept()
         self.sock.settimeout(10)
+
+    def has_news(self) -> bool:
+        """Whether something is here."""
+        return bool(select.select([self.sock], [], [], 0)[0])
 
     def kinds(self) -> list[int]:
         """The frames that are here."""
@@ -105,15 +111,38 @@ async def test_the_first_request_is_out_before_the_loop_turns() -> None:
             assert await task == b""
 
 
-async def test_the_answer_to_the_first_settings_does_not_hold_up_the_response() -> None:
+async def test_the_answer_to_the_first_settings_comes_without_a_response() -> None:
     with accepting() as peer:
         async with begun(peer) as task:
             peer.kinds()
             peer.sock.sendall(settings() + settings_ack())
             await turns(20)
-            assert [frame.kind for frame in parse(peer.sock.recv(65_536))] == [SETTINGS]
+            assert peer.kinds() == [SETTINGS]
             peer.sock.sendall(headers(1, OK, end_stream=True))
             assert await task == b""
+
+
+async def test_the_answer_to_the_first_settings_does_not_hold_up_the_response() -> None:
+    with accepting() as peer:
+        async with HttpRequestClient(patient()) as client:
+
+            async def ask() -> bool:
+                await client.send_request(f"127.0.0.1:{peer.port}/", b"payload")
+                return peer.has_news()
+
+            task = asyncio.create_task(ask())
+            await asyncio.sleep(0)
+            peer.accept()
+            peer.kinds()
+            assert client._pool is not None
+            (protocol,) = client._pool._open
+            peer.sock.sendall(settings() + settings_ack())
+            while not protocol.connection.ready:  # noqa: ASYNC110 - in this very turn of the loop
+                await asyncio.sleep(0)
+            peer.sock.sendall(headers(1, OK, end_stream=True))
+            assert await task is False
+            await turns(20)
+            assert peer.kinds() == [SETTINGS]
 
 
 async def test_requests_that_come_behind_the_first_take_the_same_connection() -> None:
@@ -145,7 +174,7 @@ async def test_a_peer_that_was_gone_before_the_request_gets_none(
             assert await asyncio.to_thread(peer.kinds) == [SETTINGS, WINDOW_UPDATE, HEADERS, DATA]
             peer.sock.sendall(settings() + settings_ack() + headers(1, OK, end_stream=True))
             assert await task == b""
-            assert client.stats().connections_opened == 2
+            assert client.stats().connections_opened == 1  # the other one was no try
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -173,12 +202,65 @@ async def test_a_client_that_is_closed_in_the_same_turn_says_goodbye() -> None:
         assert [frame.kind for frame in parse(received)] == [GOAWAY]
 
 
+@pytest.mark.parametrize("after", range(5))
+async def test_a_task_that_is_cancelled_on_the_way_to_the_loop_is_the_connections_end(
+    after: int,
+) -> None:
+    """As at the end of a loop that cancels all of its tasks, before and after the socket is its."""
+    with accepting() as peer:
+        async with HttpRequestClient(patient(max_retries=0)) as client:
+            task = asyncio.create_task(client.send_request(f"127.0.0.1:{peer.port}/", b"payload"))
+            await asyncio.sleep(0)
+            peer.accept()
+            assert client._pool is not None
+            (host,) = client._pool._hosts.values()
+            (protocol,) = host.connections
+            adopting = host.tasks
+            await turns(after)
+            for each in adopting:
+                each.cancel()
+            await turns(10)
+            if all(each.cancelled() for each in adopting):
+                with pytest.raises(TransportError, match="was cancelled"):
+                    await task
+                await protocol.closed
+            else:
+                peer.sock.sendall(settings() + settings_ack() + headers(1, OK, end_stream=True))
+                assert await task == b""
+
+
+async def test_what_a_peer_said_is_read_though_nothing_can_be_written_any_more() -> None:
+    with accepting() as peer:
+
+        def leave() -> None:
+            peer.accept()
+            peer.sock.sendall(settings() + goaway(0))
+            peer.sock.close()  # which is a reset: the first request is not read
+
+        async with HttpRequestClient(patient(max_retries=0)) as client:
+            url = f"127.0.0.1:{peer.port}/"
+            first = asyncio.create_task(client.send_request(url, b"first"))
+            asyncio.get_running_loop().call_soon(leave)
+            second = asyncio.create_task(client.send_request(url, b"second"))
+            for task in (first, second):
+                with pytest.raises(TransportError, match="GOAWAY") as raised:
+                    await task
+                assert raised.value.processed is False
+
+
+async def test_without_settings_a_connection_is_given_up_in_time() -> None:
+    with accepting() as peer:
+        async with begun(peer, connect_timeout=0.1, connect_retries=0, max_retries=0) as task:
+            with pytest.raises(ConnectTimeout, match="SETTINGS"):
+                await task
+
+
 def test_a_loop_that_ends_closes_the_socket() -> None:
     """Nothing is left behind, though the loop never took the socket over."""
+    client = HttpRequestClient(patient())  # outlives the loop, and keeps what it holds
     with accepting() as peer:
 
         async def leave() -> None:
-            client = HttpRequestClient(patient())
             await client.__aenter__()
             asyncio.create_task(client.send_request(f"127.0.0.1:{peer.port}/", b"x"))  # noqa: RUF006
             await asyncio.sleep(0)
@@ -230,6 +312,22 @@ def test_only_this_machine_is_connected_to_in_place(address: Address, here: bool
     assert is_loopback(address) is here
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        Origin("https", "127.0.0.1", 1),
+        Origin("http", "localhost", 1, "/run/worker.sock"),
+        Origin("http", "192.0.2.1", 1),
+    ],
+    ids=str,
+)
+def test_what_takes_round_trips_is_not_connected_to_in_place(origin: Origin) -> None:
+    with accepting() as peer:
+        here = origin.scheme == "https" or origin.socket_path is not None
+        address = Address(socket.AF_INET, ("127.0.0.1" if here else origin.host, peer.port))
+        assert Dialer(Http2Config()).connect_at_once(origin, address) is None
+
+
 # The transport by itself
 
 
@@ -248,6 +346,16 @@ async def test_what_the_socket_does_not_take_is_written_by_the_loop() -> None:
         assert received == payload
         assert early.get_write_buffer_size() == 0
         await protocol.end()
+
+
+def read_all(sock: socket.socket) -> bytes:
+    received = bytearray()
+    try:
+        while piece := sock.recv(1 << 20):
+            received += piece
+    except ConnectionResetError:
+        return bytes(received)
+    return bytes(received)
 
 
 def read_exactly(sock: socket.socket, size: int) -> bytes:
@@ -276,22 +384,66 @@ async def test_an_end_that_was_asked_for_early_comes_with_the_loop(abort: bool) 
 async def test_an_abort_goes_on_to_the_successor() -> None:
     with accepting() as peer:
         early, protocol = early_pair(peer)
+        sock = early.get_extra_info("socket")
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         await early.adopt(asyncio.get_running_loop(), OPTIONS)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         early.abort()
         assert await protocol.lost is None
         assert protocol.calls == ["made", "made", "lost"]
 
 
-async def test_a_loop_that_does_not_take_the_socket_is_a_lost_connection() -> None:
-    class Refusing:
-        async def connect_accepted_socket(self, *_arguments: object) -> NoReturn:
-            raise OSError(12, "Cannot allocate memory")
-
+async def test_an_abort_drops_what_was_not_sent() -> None:
     with accepting() as peer:
         early, protocol = early_pair(peer)
-        await early.adopt(Refusing(), OPTIONS)  # type: ignore[arg-type] # the one method that is asked
-        error = await protocol.lost
-        assert isinstance(error, OSError)
+        early.write(bytes(16 << 20))
+        unsent = early.get_write_buffer_size()
+        early.abort()
+        await early.adopt(asyncio.get_running_loop(), OPTIONS)
+        assert await protocol.lost is None
+        assert len(await asyncio.to_thread(read_all, peer.sock)) <= (16 << 20) - unsent
+
+
+async def test_a_write_to_a_peer_that_is_gone_is_left_to_the_loop_to_find_out() -> None:
+    with accepting() as peer:
+        early, protocol = early_pair(peer)
+        peer.sock.sendall(b"last words")
+        reset_on_close(peer.sock)
+        peer.sock.close()
+        early.write(b"too late")
+        early.write(b"and again")
+        assert early.get_write_buffer_size() == 0
+        await early.adopt(asyncio.get_running_loop(), OPTIONS)
+        assert await protocol.read(10) == b"last words"
+        await protocol.lost
+
+
+class Refusing:
+    """A loop that takes no socket."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def connect_accepted_socket(self, *_arguments: object) -> NoReturn:
+        raise self._error
+
+
+async def test_a_loop_that_does_not_take_the_socket_is_a_lost_connection() -> None:
+    error = OSError(12, "Cannot allocate memory")
+    with accepting() as peer:
+        early, protocol = early_pair(peer)
+        await early.adopt(Refusing(error), OPTIONS)  # type: ignore[arg-type] # one method is asked
+        assert await protocol.lost is error
+        assert peer.sock.recv(100) == b""
+
+
+async def test_what_else_a_loop_raises_is_raised_and_a_lost_connection() -> None:
+    error = RuntimeError("no more loops")
+    with accepting() as peer:
+        early, protocol = early_pair(peer)
+        with pytest.raises(RuntimeError, match="no more loops"):
+            await early.adopt(Refusing(error), OPTIONS)  # type: ignore[arg-type] # as above
+        assert await protocol.lost is error
         assert peer.sock.recv(100) == b""
 
 
@@ -301,5 +453,5 @@ async def test_only_the_socket_is_known_of_it() -> None:
         assert early.get_extra_info("socket").getpeername()[1] == peer.port
         assert early.get_extra_info("ssl_object") is None
         early.give_up()
-        assert await protocol.lost is None
+        assert isinstance(await protocol.lost, ConnectionAbortedError)
         assert peer.sock.recv(100) == b""

@@ -16,10 +16,11 @@ from dynamo_h2.http2.connection import State
 from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
 from dynamo_h2.http2.stream import Need
 from dynamo_h2.http2.uploads import DIRECT_BODY
-from dynamo_h2.transport.protocol import FLUSH_LIMIT, HIGH_WATER, LOOKS
+from dynamo_h2.transport.protocol import FLUSH_LIMIT, HIGH_WATER, LOOKS, QUIET_TURNS
 from tests.behaviours import noise, patient, serve, turns
-from tests.behaviours_wire import WIDE, wired
+from tests.behaviours_wire import WIDE, Wire, wired
 from tests.http2.frame_factory import (
+    ACK,
     DATA,
     ENHANCE_YOUR_CALM,
     HEADERS,
@@ -37,6 +38,7 @@ from tests.http2.frame_factory import (
 from tests.peers.scripted import scripted_peer
 
 QUANTUM = Http2Config().send_quantum
+ANSWERS = (SETTINGS, PING)
 
 
 # When it writes
@@ -269,12 +271,70 @@ async def test_silence_while_nothing_is_read_is_not_held_against_the_peer() -> N
         assert stream.error is None
 
 
+# The answer to the first SETTINGS
+
+
+def acks(wire: Wire) -> list[int]:
+    """The frames that were written with an ACK."""
+    return [frame.kind for frame in wire.frames() if frame.flags & ACK and frame.kind in ANSWERS]
+
+
+async def test_the_answer_to_the_first_settings_waits_for_a_response() -> None:
+    async with wired() as (rig, wire):
+        rig.open("POST", b"payload")
+        await turns(2)
+        rig.protocol.data_received(settings())
+        await turns(QUIET_TURNS - 1)
+        assert acks(wire) == []
+        await turns(2)
+        assert acks(wire) == [SETTINGS]
+
+
+async def test_the_answer_to_the_first_settings_waits_for_nothing_else() -> None:
+    async with wired() as (rig, wire):
+        await turns(2)
+        rig.protocol.data_received(settings())
+        await turns(1)
+        assert acks(wire) == [SETTINGS]
+
+
+async def test_the_answer_to_the_first_settings_goes_with_what_is_written_meanwhile() -> None:
+    async with wired() as (rig, wire):
+        rig.open("POST", b"payload")
+        await turns(2)
+        rig.protocol.data_received(settings())
+        rig.open("POST", b"payload")
+        await turns(1)
+        assert acks(wire) == [SETTINGS]
+
+
+async def test_a_body_that_may_go_on_does_not_wait_with_the_answer_to_settings() -> None:
+    body = noise(1 << 17)
+    async with wired() as (rig, wire):
+        rig.open("POST", body)
+        await turns(3)
+        sent = len(wire.writes)
+        rig.protocol.data_received(WIDE)
+        await turns(1)
+        assert acks(wire) == [SETTINGS]
+        assert DATA in [frame.kind for frame in parse(b"".join(wire.writes[sent:]))]
+
+
+async def test_no_later_answer_waits() -> None:
+    async with wired(settings()) as (rig, wire):
+        rig.open("POST", b"payload")
+        await turns(QUIET_TURNS + 2)
+        rig.protocol.data_received(ping())
+        await turns(1)
+        assert acks(wire) == [PING]
+
+
 # Before it is used again
 
 
 async def test_a_connection_is_looked_at_for_its_end_only_while_it_is_young() -> None:
     async with scripted_peer(serve) as peer, HttpRequestClient(patient()) as client:
-        for left in (*range(LOOKS - 1, -1, -1), 0, 0):
+        for left in (*range(LOOKS, -1, -1), 0, 0):
             assert (await client.request("POST", peer.url(), body=b"echo")).body == b"echo"
             assert client._pool is not None
             (protocol,) = client._pool._open
