@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -48,10 +47,6 @@ class Accepted:
     def accept(self) -> None:
         self.sock, _ = self._listener.accept()
         self.sock.settimeout(10)
-
-    def has_news(self) -> bool:
-        """Whether something is here."""
-        return bool(select.select([self.sock], [], [], 0)[0])
 
     def kinds(self) -> list[int]:
         """The frames that are here."""
@@ -120,29 +115,6 @@ async def test_the_answer_to_the_first_settings_comes_without_a_response() -> No
             assert peer.kinds() == [SETTINGS]
             peer.sock.sendall(headers(1, OK, end_stream=True))
             assert await task == b""
-
-
-async def test_the_answer_to_the_first_settings_does_not_hold_up_the_response() -> None:
-    with accepting() as peer:
-        async with HttpRequestClient(patient()) as client:
-
-            async def ask() -> bool:
-                await client.send_request(f"127.0.0.1:{peer.port}/", b"payload")
-                return peer.has_news()
-
-            task = asyncio.create_task(ask())
-            await asyncio.sleep(0)
-            peer.accept()
-            peer.kinds()
-            assert client._pool is not None
-            (protocol,) = client._pool._open
-            peer.sock.sendall(settings() + settings_ack())
-            while not protocol.connection.ready:  # noqa: ASYNC110 - in this very turn of the loop
-                await asyncio.sleep(0)
-            peer.sock.sendall(headers(1, OK, end_stream=True))
-            assert await task is False
-            await turns(20)
-            assert peer.kinds() == [SETTINGS]
 
 
 async def test_requests_that_come_behind_the_first_take_the_same_connection() -> None:

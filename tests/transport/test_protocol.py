@@ -290,6 +290,23 @@ async def test_the_answer_to_the_first_settings_waits_for_a_response() -> None:
         assert acks(wire) == [SETTINGS]
 
 
+async def test_a_response_that_is_here_already_comes_before_the_answer_to_settings() -> None:
+    async with wired() as (rig, wire):
+        stream = rig.open("POST", b"payload")
+
+        async def wait() -> list[int]:
+            await stream.wait(Need.DONE, monotonic())
+            return acks(wire)
+
+        task = asyncio.create_task(wait())
+        await turns(2)
+        rig.protocol.data_received(settings())
+        # As a loop that reads it in its next turn.
+        response = headers(stream.stream_id, OK, end_stream=True)
+        asyncio.get_running_loop().call_soon(rig.protocol.data_received, response)
+        assert await task == []
+
+
 async def test_the_answer_to_the_first_settings_waits_for_nothing_else() -> None:
     async with wired() as (rig, wire):
         await turns(2)
