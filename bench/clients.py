@@ -15,9 +15,18 @@ _HTTP1: Final[Mapping[str, str]] = dict.fromkeys(
     ("nghttpd", "nginx"), "it speaks HTTP/1.1, and that server is set up for HTTP/2"
 )
 
-# Those that the targets name, the one that most people use, and a load generator.
+# Those that the targets name, the one that most people use, a load generator, and this client as it
+# is without the one setting that trades CPU for time.
 QUICK: Final[tuple[Adapter, ...]] = (
     Adapter(name="dynamo_h2", module="dynamo", library="dynamo_h2", packages=_OURS),
+    Adapter(
+        name="dynamo_h2, no busy poll",
+        module="dynamo",
+        library="dynamo_h2",
+        packages=_OURS,
+        options={"busy_poll": None},
+        only=frozenset({"unary-1"}),
+    ),
     Adapter(name=BASELINE, module="bare_h2", library="h2", packages=_OURS[1:]),
     Adapter(name="httpx", module="httpx_", library="httpx", packages=("httpx", "httpcore", "h2")),
     Adapter(

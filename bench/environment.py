@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import platform
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.adapter import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from bench.adapter import Adapter
-
-# Linux: while it is open, no core sleeps longer than the latency that was written to it (µs).
-LATENCY: Final = Path("/dev/cpu_dma_latency")
-
-KEPT_AWAKE: Final = "cores kept awake"  # what a title says where that is so
 
 BASELINE_SOURCE: Final = Path(__file__).with_name("adapters") / "bare_h2.py"
 
@@ -59,23 +52,6 @@ def pin(core: int | None) -> None:
     """Keeps this thread, and what it starts later, on one CPU where the platform can."""
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-
-
-@contextlib.contextmanager
-def kept_awake(path: Path = LATENCY) -> Iterator[bool]:
-    """Keeps all cores from sleeping where the system lets us; yields whether it does.
-
-    A core that sleeps takes tens of microseconds to wake up on some machines, virtual ones above
-    all. With one request at a time that is what most of the latency consists of.
-    """
-    with contextlib.ExitStack() as stack:
-        allowed = True
-        try:
-            file = stack.enter_context(path.open("r+b", buffering=0))
-            file.write(struct.pack("=i", 0))
-        except OSError:
-            allowed = False
-        yield allowed
 
 
 def pick_cores() -> tuple[int | None, int | None]:

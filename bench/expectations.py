@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bench.adapter import BASELINE
 from bench.app import PIECE
-from bench.environment import KEPT_AWAKE
 from bench.results import Spread
 from bench.targets import LOAD_GENERATOR, OTHER_SERVER, OURS, is_ours
 
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
 
 SMALL_FRAMES: Final = f"{OURS}, 16 KiB frames"
 FEW_STREAMS: Final = f"{OURS}, 100 streams per connection"
+NO_BUSY_POLL: Final = f"{OURS}, no busy poll"
 FLOW_CONTROL: Final = "docs/flow-control.md"
 
 
@@ -36,7 +35,7 @@ def check(results: Results) -> list[Expectation]:
 
 def reasons(results: Results) -> list[str]:
     """Returns what there is to say about targets and expectations that need a reason."""
-    said = (why_awake(results), why_frames(results), why_streams(results))
+    said = (why_polls(results), why_frames(results), why_streams(results))
     return [reason for reason in said if reason is not None]
 
 
@@ -69,39 +68,29 @@ def why_streams(results: Results) -> str | None:
     )
 
 
-def why_awake(results: Results) -> str | None:
-    """Returns why one request at a time is measured twice; None where it was not."""
+def why_polls(results: Results) -> str | None:
+    """Returns what staying awake is worth and costs; None without the variant."""
     tables = {table.workload: table for table in results.tables}
-    asleep, awake = tables.get("unary-1"), tables.get("awake-unary-1")
-    if asleep is None or awake is None or not awake.title.endswith(KEPT_AWAKE):
+    table = tables.get("unary-1")
+    ours = table.outcome(OURS) if table else None
+    asleep = table.outcome(NO_BUSY_POLL) if table else None
+    if table is None or ours is None or asleep is None:
         return None
-    figures = [
-        figure
-        for table in (asleep, awake)
-        for figure in (
-            _baseline_spread(table),
-            table.ratio(LOAD_GENERATOR, "p50_ms"),
-            table.ratio(OURS, "p50_ms"),
-        )
-    ]
-    medians = [figure.median for figure in figures if figure is not None]
-    if len(medians) < len(figures):
+    spreads = [each.spread(figure) for figure in ("p50_ms", "cpu_us") for each in (ours, asleep)]
+    ratios = [table.ratio(name, "p50_ms") for name in (OURS, NO_BUSY_POLL, LOAD_GENERATOR)]
+    medians = [each.median for each in (*spreads, *ratios) if each is not None]
+    if len(medians) < len(spreads) + len(ratios):
         return None
-    base, generator, ours, base_awake, generator_awake, ours_awake = medians
+    wall, wall_asleep, cpu, cpu_asleep, ratio, ratio_asleep, generator = medians
     return (
         f"About one request at a time: both cores have nothing to do while a message is on its"
-        f" way, and a core that sleeps has to be woken up. On this machine that took"
-        f" {(base - base_awake) * 1e3:.0f} of the {base * 1e3:.0f} µs of the baseline's median,"
-        f" whoever the client is: as it is, {LOAD_GENERATOR} takes {generator:.2f} of the"
-        f" baseline's time and this client {ours:.2f}; with the cores kept awake"
-        f" {generator_awake:.2f} and {ours_awake:.2f}. So the target is judged there. Nothing else"
-        f" is measured that way."
+        f" way, and a core that sleeps has to be woken up. So this client stays awake for an answer"
+        f" that is due (`busy_poll`), and spends {cpu:.0f} µs of CPU on a request instead of"
+        f" {cpu_asleep:.0f} to have it after {wall * 1e3:.0f} µs instead of"
+        f" {wall_asleep * 1e3:.0f}. Where it sleeps, as {LOAD_GENERATOR} does, it takes"
+        f" {ratio_asleep:.2f} of the baseline's time, and {LOAD_GENERATOR} {generator:.2f}; awake"
+        f" it takes {ratio:.2f}."
     )
-
-
-def _baseline_spread(table: Table) -> Spread | None:
-    base = table.outcome(BASELINE)
-    return base.spread("p50_ms") if base else None
 
 
 class _Most(NamedTuple):

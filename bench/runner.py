@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.child import Order
-from bench.environment import KEPT_AWAKE, environment, kept_awake
+from bench.environment import environment
 from bench.results import Outcome, Results, Table
 from bench.servers import missing, serving
 from examples.local_worker import ROOT
@@ -105,11 +105,7 @@ class Runner:
     def _measure(self, workload: Workload) -> Table:
         servers = self._able(workload)
         outcomes = [Outcome(name) for name in servers]
-        title = workload.title
         with contextlib.ExitStack() as stack:
-            if workload.awake:
-                awake = stack.enter_context(kept_awake())
-                title += f", {KEPT_AWAKE if awake else 'cores may sleep'}"
             urls = {
                 server: stack.enter_context(serving(server, self._settings.server_core))
                 for server in sorted(set(servers.values()))
@@ -119,7 +115,7 @@ class Runner:
                     self._on_turn(workload.name, outcome.client)
                     if outcome.failure is None:
                         self._turn(workload, outcome, urls[servers[outcome.client]])
-        return Table(workload.name, title, workload.unit, outcomes)
+        return Table(workload.name, workload.title, workload.unit, outcomes)
 
     def _turn(self, workload: Workload, outcome: Outcome, url: str) -> None:
         settings = self._settings

@@ -1,7 +1,7 @@
 """What the request path is measured at: one small thing over and over.
 
-All but one scene are without sockets. The first answer of a connection is waited for at a real
-server, since what counts there is who waits for whom.
+Most scenes are without sockets. Answers are waited for at a real server, since what counts there is
+who waits for whom.
 """
 
 from __future__ import annotations
@@ -119,6 +119,22 @@ async def _first_answers() -> AsyncIterator[Repeat]:
 
 
 @contextlib.asynccontextmanager
+async def _answers(core: int | None) -> AsyncIterator[Repeat]:
+    """Waits for answers of a server on such a core, one after the other."""
+    body = payload(1, SIZE)
+    with serving("granian", core) as url:
+        async with HttpRequestClient() as client:
+
+            async def repeat(count: int) -> float:
+                begun = perf_counter()
+                for _ in range(count):
+                    await client.send_request(url + PATH, body)
+                return perf_counter() - begun
+
+            yield repeat
+
+
+@contextlib.asynccontextmanager
 async def _reading(streams: int) -> AsyncIterator[LoopbackTransport]:
     """Lets so many responses be read, and yields where they come from."""
     loopback = Loopback(tokens=True)
@@ -184,6 +200,10 @@ LONE_REQUEST: Final = Scene("request that is alone", 512, partial(_requests, 1))
 MADE: Final = Scene("request made", 8_192, _made)
 CONNECTION: Final = Scene("connection", 64, _connections)
 FIRST_ANSWER: Final = Scene("first answer", 64, _first_answers)
+ANSWER: Final = Scene("answer", 128, lambda: _answers(pick_cores()[1]))
+ANSWER_ON_ONE_CORE: Final = Scene(
+    "answer from the same core", 128, lambda: _answers(pick_cores()[0])
+)
 TOKEN_READ: Final = Scene("token", 64 * STREAMS, partial(_data, STREAMS, TOKEN, TOKENS_PER_READ))
 LONE_TOKEN: Final = Scene("token that comes alone", 32 * STREAMS, partial(_data, STREAMS, TOKEN, 1))
 DOWNLOAD: Final = Scene(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from bench.adapter import BASELINE
-from bench.environment import KEPT_AWAKE
 from bench.results import Outcome, Spread
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ LOAD_GENERATOR: Final = "h2load"
 OTHER_SERVER: Final = frozenset({"grpc.aio", "grpclib"})
 # A peer within a tenth of the load generator, which keeps nothing, waits for the server.
 NEAR_THE_LOAD_GENERATOR: Final = 1.1
-AWAKE: Final = "awake-"  # how workloads begin that keep the cores awake
 NAMES: Final = {"rate": "rate", "cpu_us": "CPU", "p50_ms": "p50"}
 
 
@@ -67,19 +65,15 @@ class Verdict:
         target: what was to be reached.
         ratio: what was measured.
         bound: the one that counts here.
-        with_cores_awake: whether it is only told, since it is judged with the cores kept awake.
     """
 
     target: Target
     ratio: Spread
     bound: float
-    with_cores_awake: bool = False
 
     @property
     def word(self) -> str:
         """What is said of it in a table."""
-        if self.with_cores_awake:
-            return "judged awake"
         return "holds" if self.holds else "MISSED"
 
     @property
@@ -99,7 +93,6 @@ TARGETS: Final = (
     Target("unary-1000", "rate", 1.1, EVERY_PEER),
     Target("unary-1000", "cpu_us", 1.2, compared_with="unary-32"),
     Target("unary-1", "p50_ms", 0.45),
-    Target("awake-unary-1", "p50_ms", 0.45),
     Target("unary-1", "p50_ms", 1.0, ("pyreqwest",)),
     Target("echo-64k-16", "cpu_us", 0.30),
     Target("echo-64k-16", "rate", 1.0, ("pyreqwest",), relaxed=0.95),
@@ -142,22 +135,10 @@ def _judge_one(target: Target, tables: dict[str, Table]) -> Verdict | None:
         base = other.outcome(OURS) if other else None
     else:
         base = _best(target, table)
-    if target.workload.startswith(AWAKE) and not _kept_awake(table):
-        return None
     ratio = ours.ratio(target.figure, base) if base else None
     if ratio is None:
         return None
-    awake = tables.get(AWAKE + target.workload)
-    same = any(
-        each.workload == AWAKE + target.workload and each.peers == target.peers for each in TARGETS
-    )
-    elsewhere = same and awake is not None and _kept_awake(awake)
-    return Verdict(target, ratio, _bound(target, table), elsewhere)
-
-
-def _kept_awake(table: Table) -> bool:
-    """Whether the cores did not sleep, which is not to be had on every machine."""
-    return table.title.endswith(KEPT_AWAKE)
+    return Verdict(target, ratio, _bound(target, table))
 
 
 def _best(target: Target, table: Table) -> Outcome | None:

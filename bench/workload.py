@@ -67,10 +67,6 @@ class Workload(Protocol):
         """The kind of server, unless a client needs its own."""
 
     @property
-    def awake(self) -> bool:
-        """Whether the cores are kept from sleeping, where the system lets us."""
-
-    @property
     def load(self) -> Load | None:
         """The same for an external load generator, where it is so simple."""
 

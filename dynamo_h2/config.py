@@ -165,6 +165,13 @@ class Http2Config:
         "DYN_HTTP2_POOL_TIMEOUT_SECS",
         "The longest wait for a connection with room for the request",
     )
+    busy_poll: OptionalSeconds = limit(
+        0.0005,
+        "DYN_HTTP2_BUSY_POLL_SECS",
+        "How long the loop stays awake for the answer to a lone request, where that is likely to "
+        "come in time; none lets it sleep",
+        high=0.01,
+    )
     connect_retries: int = whole(
         1,
         "DYN_HTTP2_CONNECT_RETRIES",

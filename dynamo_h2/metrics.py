@@ -29,6 +29,8 @@ class Stats:
             before the first.
         connections_opened: Connections made since the client began.
         connections_closed: Connections ended since then, for whatever reason.
+        busy_poll_time: Time spent polling for answers instead of sleeping, in seconds; see
+            ``busy_poll`` of the configuration.
         keep_alive_intervals: The intervals (seconds) of origins that asked for calm, by origin: to
             them PINGs go out less often than ``keep_alive_interval`` says.
     """
@@ -45,6 +47,7 @@ class Stats:
     average_latency: float
     connections_opened: int
     connections_closed: int
+    busy_poll_time: float
     keep_alive_intervals: Mapping[str, float] = field(hash=False)
 
 
@@ -62,9 +65,11 @@ class Counters:
         latency_count: How many latencies that sum holds.
         connections_opened: Connections made.
         connections_closed: Connections ended.
+        busy_poll_time: Time spent polling for answers, in seconds.
     """
 
     __slots__ = (
+        "busy_poll_time",
         "bytes_received",
         "bytes_sent",
         "connections_closed",
@@ -88,6 +93,7 @@ class Counters:
         self.latency_count = 0
         self.connections_opened = 0
         self.connections_closed = 0
+        self.busy_poll_time = 0.0
 
     def add_latency(self, seconds: float) -> None:
         """Count one response head that came after ``seconds``."""
@@ -123,5 +129,6 @@ class Counters:
             average_latency=self.latency_total / max(1, self.latency_count),
             connections_opened=self.connections_opened,
             connections_closed=self.connections_closed,
+            busy_poll_time=self.busy_poll_time,
             keep_alive_intervals=keep_alive_intervals or {},
         )

@@ -170,14 +170,14 @@ class Duration(Option):
     """
 
     unit: str = "s"
-    high: int = _DAY
+    high: float = _DAY
 
     def show(self, value: Value | None) -> str:
         """Write the fewest digits that read back the same; whole seconds without a point."""
         return str(value).lower().removesuffix(".0")
 
     def _range(self) -> str:
-        return f"over 0 to {self.high} {self.unit}"
+        return f"over 0 to {self.high:g} {self.unit}"
 
     def _convert(self, value: object) -> float:
         if isinstance(value, timedelta):
@@ -279,15 +279,16 @@ def seconds(default: float, variable: str, doc: str) -> Seconds:
     return cast("Seconds", _field(default, Duration(variable=variable, doc=doc)))
 
 
-def limit(default: float | None, variable: str, doc: str) -> OptionalSeconds:
+def limit(default: float | None, variable: str, doc: str, *, high: float = _DAY) -> OptionalSeconds:
     """Make a field for a time that None takes away.
 
     Args:
         default: Its default, in seconds.
         variable: Its environment variable.
         doc: What it does, in one line.
+        high: The most that is allowed, in seconds.
     """
-    option = Duration(variable=variable, doc=doc, optional=True)
+    option = Duration(variable=variable, doc=doc, high=high, optional=True)
     return cast("OptionalSeconds", _field(default, option))
 
 

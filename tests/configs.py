@@ -34,6 +34,7 @@ DEFAULTS: dict[str, object] = {
     "read_timeout": 60.0,
     "write_timeout": 60.0,
     "pool_timeout": None,
+    "busy_poll": 0.0005,
     "connect_retries": 1,
     "dns_refresh": 30.0,
     "max_retries": 2,
@@ -64,18 +65,20 @@ RANGES = {
     "send_quantum": (1024, 16_777_215),
 }
 
-TIMES = [
-    "pool_idle_timeout",
-    "max_connection_age",
-    "keep_alive_interval",
-    "keep_alive_timeout",
-    "request_timeout",
-    "connect_timeout",
-    "read_timeout",
-    "write_timeout",
-    "pool_timeout",
-    "dns_refresh",
-]
+# The longest that is allowed, in seconds.
+TIMES = {
+    "pool_idle_timeout": DAY,
+    "max_connection_age": DAY,
+    "keep_alive_interval": DAY,
+    "keep_alive_timeout": DAY,
+    "request_timeout": DAY,
+    "connect_timeout": DAY,
+    "read_timeout": DAY,
+    "write_timeout": DAY,
+    "pool_timeout": DAY,
+    "busy_poll": 0.01,
+    "dns_refresh": DAY,
+}
 
 SWITCHES = ["adaptive_window", "keep_alive_while_idle", "huffman"]
 
@@ -92,6 +95,7 @@ NONE_ALLOWED = {
     "read_timeout",
     "write_timeout",
     "pool_timeout",
+    "busy_poll",
     "dns_refresh",
 }
 
@@ -126,8 +130,11 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(CHOICES[name])
     some: st.SearchStrategy[Any]
     if name in TIMES:
-        some = st.floats(0, DAY, exclude_min=True) | st.integers(1, DAY)
-        some |= st.timedeltas(timedelta(microseconds=1), timedelta(days=1))
+        longest = TIMES[name]
+        some = st.floats(0, longest, exclude_min=True)
+        some |= st.timedeltas(timedelta(microseconds=1), timedelta(seconds=longest))
+        if longest >= 1:
+            some |= st.integers(1, int(longest))
     else:
         some = st.integers(*RANGES[name])
     return st.none() | some if name in NONE_ALLOWED else some

@@ -18,7 +18,6 @@ from tests.configs import (
     BIGGEST,
     CHOICES,
     CONFIGS,
-    DAY,
     DEFAULTS,
     NONE_ALLOWED,
     RANGES,
@@ -114,16 +113,22 @@ def test_a_number_is_taken_up_to_its_bounds_and_not_beyond(
         assert f"{low} to {high}" in problem.allowed
 
 
-@pytest.mark.parametrize("name", TIMES)
-def test_a_time_is_taken_in_any_form_up_to_a_day(name: str) -> None:
-    for value in (5, 5.0, timedelta(seconds=5)):
+@pytest.mark.parametrize(("name", "longest"), TIMES.items())
+def test_a_time_is_taken_in_any_form_up_to_the_longest(name: str, longest: float) -> None:
+    for value in (longest, timedelta(seconds=longest)):
         kept = getattr(make(**{name: value}), name)
-        assert (kept, type(kept)) == (5.0, float)
-    assert getattr(make(**{name: DAY}), name) == DAY
-    for wrong in (0, -1, DAY + 1, math.nan, math.inf, timedelta(days=2), True, "5"):
+        assert (kept, type(kept)) == (longest, float)
+    assert getattr(make(**{name: longest / 2}), name) == longest / 2
+    for wrong in (0, -1, longest * 1.01, math.nan, math.inf, timedelta(days=2), True, "5"):
         (problem,) = problems(**{name: wrong})
         assert problem[:2] == (name, wrong)
-        assert "over 0 to 86400 s" in problem.allowed
+        assert f"over 0 to {longest:g} s" in problem.allowed
+
+
+@pytest.mark.parametrize("name", [name for name, longest in TIMES.items() if longest >= 1])
+def test_a_time_of_whole_seconds_is_kept_as_a_float(name: str) -> None:
+    kept = getattr(make(**{name: 5}), name)
+    assert (kept, type(kept)) == (5.0, float)
 
 
 @pytest.mark.parametrize(("name", "words"), CHOICES.items())

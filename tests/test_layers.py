@@ -31,7 +31,8 @@ ORDER = (
     *("http2.request", "http2.stream", "http2.failures", "http2.uploads", "http2.rations"),
     *("http2.credit", "http2.silence", "http2.lifecycle", "http2.events", "http2.connection"),
     # asyncio
-    *("transport.sockets", "transport.retry", "transport.early", "transport.protocol"),
+    *("transport.sockets", "transport.retry", "transport.early", "transport.busy_poll"),
+    "transport.protocol",
     *(
         "transport.connect",
         "transport.calm",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # What the targets are about, on granian.
 QUICK: Final[tuple[Workload, ...]] = (
     unary(1),
-    unary(1, awake=True),
     unary(32),
     unary(256),
     unary(1000),

@@ -42,7 +42,6 @@ class Download:
     server: str = "granian"
     unit: ClassVar[str] = "MiB"
     kind: ClassVar[Kind] = "bulk"
-    awake: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -27,7 +27,6 @@ class Connect:
     unit: ClassVar[str] = "connection"
     kind: ClassVar[Kind] = "send"
     server: ClassVar[str] = "granian"
-    awake: ClassVar[bool] = False
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:

@@ -27,7 +27,6 @@ class Hosts:
     unit: ClassVar[str] = "request"
     kind: ClassVar[Kind] = "hosts"
     server: ClassVar[str] = "nginx"
-    awake: ClassVar[bool] = False
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:

@@ -34,7 +34,6 @@ class IdleConnections:
     unit: ClassVar[str] = "connection"
     kind: ClassVar[Kind] = "hosts"
     server: ClassVar[str] = "nginx"
-    awake: ClassVar[bool] = False
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:
@@ -55,7 +54,6 @@ class OpenStreams:
     unit: ClassVar[str] = "stream"
     kind: ClassVar[Kind] = "stream"
     server: ClassVar[str] = "granian"
-    awake: ClassVar[bool] = False
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:

@@ -33,7 +33,6 @@ class Mix:
     unit: ClassVar[str] = "request"
     kind: ClassVar[Kind] = "bulk"
     server: ClassVar[str] = "granian"
-    awake: ClassVar[bool] = False
     load: ClassVar[None] = None
 
     async def run(self, run: Run) -> dict[str, float]:

@@ -30,7 +30,6 @@ class Posts:
         units: how many of them a request is.
         kind: what a client must be able to do.
         server: the kind of server.
-        awake: whether the cores are kept from sleeping meanwhile.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Posts:
     units: float = 1.0
     kind: Kind = "send"
     server: str = "granian"
-    awake: bool = False
 
     @property
     def load(self) -> Load:

@@ -60,7 +60,6 @@ class Tokens:
     streams: int
     paced: bool = False
     server: ClassVar[str] = "granian"
-    awake: ClassVar[bool] = False
     unit: ClassVar[str] = "token"
     kind: ClassVar[Kind] = "stream"
 

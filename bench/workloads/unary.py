@@ -10,14 +10,10 @@ PATH: Final = "/v1/rpc/generate"
 SIZE: Final = 1024
 
 
-def unary(in_flight: int, server: str = "granian", *, awake: bool = False) -> Posts:
+def unary(in_flight: int, server: str = "granian") -> Posts:
     """Returns 1 KiB POST → 202 without a body (200 from a server of files)."""
     prefix, status = ("", 202) if server == "granian" else (f"{server}-", 200)
     title = f"1 KiB POST → {status}, {in_flight:,} in flight"
     if prefix:
         title += f", {server}"
-    if awake:
-        prefix = "awake-"
-    return Posts(
-        f"{prefix}unary-{in_flight}", title, PATH, SIZE, in_flight, server=server, awake=awake
-    )
+    return Posts(f"{prefix}unary-{in_flight}", title, PATH, SIZE, in_flight, server=server)

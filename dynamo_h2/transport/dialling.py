@@ -332,6 +332,7 @@ class Dialling:
             counters=resources.counters,
             settings_due=settings_due,
             memory=resources.memory,
+            busy_poll=resources.busy_poll,
         )
 
     def _failure(self, protocol: ClientProtocol) -> ConnectError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from dynamo_h2.http2.connection import Connection, State
 from dynamo_h2.http2.engine import MAX_QUEUED_CONTROL
+from dynamo_h2.transport.busy_poll import LoneRequests
 from dynamo_h2.transport.early import EarlyTransport
 from dynamo_h2.transport.sockets import has_ended
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dynamo_h2.errors import TransportError
     from dynamo_h2.http2.memory import MemoryBudget
     from dynamo_h2.metrics import Counters
+    from dynamo_h2.transport.busy_poll import BusyPoll
 
 # How much may lie in the transport (bytes) before body bytes wait in their streams.
 HIGH_WATER = 262_144
@@ -73,6 +75,7 @@ class ClientProtocol(asyncio.Protocol):
         counters: Where bytes are counted.
         settings_due: When the peer's SETTINGS have to be here, in monotonic seconds.
         memory: What all connections of a client may hold; None gives this one a budget of its own.
+        busy_poll: Keeps the loop from sleeping before an answer that is due; None lets it sleep.
 
     Attributes:
         young: How often `peer_left` is still to be asked before a request.
@@ -87,6 +90,7 @@ class ClientProtocol(asyncio.Protocol):
         counters: Counters,
         settings_due: float = inf,
         memory: MemoryBudget | None = None,
+        busy_poll: BusyPoll | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -110,13 +114,14 @@ class ClientProtocol(asyncio.Protocol):
             config,
             origin=origin,
             on_output=self.schedule_flush,
-            flush=self.flush,
+            flush=self.flush if busy_poll is None else self._flush_lone,
             on_state=partial(on_state, self),
             make_future=loop.create_future,
             jitter=random.random(),
             now=monotonic(),
             memory=memory,
         )
+        self._lone = None if busy_poll is None else LoneRequests(busy_poll, self.connection.streams)
 
     @property
     def load(self) -> int:
@@ -173,7 +178,11 @@ class ClientProtocol(asyncio.Protocol):
         connection = self.connection
         self._counters.bytes_received += len(data)
         before, ready = len(connection.streams), connection.ready
-        connection.receive(data, monotonic())
+        now = monotonic()
+        connection.receive(data, now)
+        lone = self._lone
+        if before and lone is not None and lone.written_at:
+            lone.received(now)
         # Where answers came, those who are woken by them often ask again: their requests go out
         # behind them in the same turn, with 0.44 polls for each request instead of 0.78, with 32 in
         # flight. The last stream leaves none to wait for: what comes next is written at once.
@@ -242,6 +251,12 @@ class ClientProtocol(asyncio.Protocol):
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = self._loop.call_soon(self.flush)
+
+    def _flush_lone(self) -> None:
+        """Write a request that is alone, and stay awake for its answer."""
+        self.flush()
+        assert self._lone is not None
+        self._lone.written(self.connection.now)
 
     def flush(self) -> None:
         """Write what there is, as far as the transport has room."""

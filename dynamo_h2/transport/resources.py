@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dynamo_h2.http2.memory import MemoryBudget
+from dynamo_h2.transport.busy_poll import BusyPoll
 from dynamo_h2.transport.calm import KeepAliveIntervals
 from dynamo_h2.transport.retry import RetryBudget
 
@@ -60,6 +61,7 @@ class Resources:
     Attributes:
         retries: What retries of requests and dials have to be taken from.
         memory: What all connections may hold that was not taken yet.
+        busy_poll: Keeps the loop from sleeping before an answer that is due; None lets it sleep.
         open: The connections whose sockets are open.
         strays: Hosts that were forgotten, and are used again by a request made before.
         closed: Whether the pool takes no more requests.
@@ -74,6 +76,8 @@ class Resources:
         self.intervals = KeepAliveIntervals(config)
         self.retries = RetryBudget(counters, monotonic())
         self.memory = MemoryBudget(config.memory_budget)
+        limit = config.busy_poll
+        self.busy_poll = None if limit is None else BusyPoll(limit, counters)
         self.open: set[ClientProtocol] = set()
         self.strays: list[Stray] = []
         self.closed = False

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.environment import kept_awake
 from bench.measure import Meter, closed_loop, percentile, percentiles_ms
 
 
@@ -72,25 +69,3 @@ def test_meter_counts_the_cpu_of_this_process_alone() -> None:
 def test_meter_refuses_to_divide_by_nothing() -> None:
     with pytest.raises(RuntimeError, match="nothing was finished"):
         Meter().figures(0, [])
-
-
-def test_cores_are_kept_awake_as_long_as_the_file_is_open(tmp_path: Path) -> None:
-    path = tmp_path / "latency"
-    path.write_bytes(b"\xff" * 4)
-    with kept_awake(path) as awake:
-        assert awake
-        assert path.read_bytes() == bytes(4)
-        assert str(path) in {os.readlink(f"/proc/self/fd/{fd}") for fd in descriptors()}
-    assert str(path) not in {os.readlink(f"/proc/self/fd/{fd}") for fd in descriptors()}
-
-
-def test_cores_sleep_where_nobody_may_forbid_it(tmp_path: Path) -> None:
-    with kept_awake(tmp_path / "nothing") as awake:
-        assert not awake
-    with pytest.raises(OSError, match="its own"), kept_awake(tmp_path / "nothing"):
-        raise OSError("its own")
-
-
-def descriptors() -> list[str]:
-    """What this process has open, but for the look itself."""
-    return [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]

@@ -11,13 +11,13 @@ from bench import budget
 from bench.adapter import BASELINE
 from bench.addresses import HOST_ADDRESSES, host_urls
 from bench.clients import CLIENTS
-from bench.environment import KEPT_AWAKE
 from bench.expectations import (
     FEW_STREAMS,
+    NO_BUSY_POLL,
     SMALL_FRAMES,
     check,
-    why_awake,
     why_frames,
+    why_polls,
     why_streams,
 )
 from bench.page import Page, make_page, stored
@@ -45,6 +45,7 @@ def table(workload: str, figure: str, **rounds: Rounds) -> Table:
         "bare": BASELINE,
         "limit": LOAD_GENERATOR,
         "few": FEW_STREAMS,
+        "asleep": NO_BUSY_POLL,
         "small": SMALL_FRAMES,
     }
     outcomes = [
@@ -160,7 +161,7 @@ def test_targets_and_expectations_name_what_there_is() -> None:
         assert {OURS, *target.peers} <= clients
     for client in CLIENTS:
         assert client.only <= workloads
-    assert {OURS, LOAD_GENERATOR, SMALL_FRAMES, FEW_STREAMS} <= clients
+    assert {OURS, LOAD_GENERATOR, SMALL_FRAMES, FEW_STREAMS, NO_BUSY_POLL} <= clients
 
 
 def test_expectations_are_reported_as_they_come_out() -> None:
@@ -177,35 +178,16 @@ def test_expectations_are_reported_as_they_come_out() -> None:
     assert streams.measured.median == pytest.approx(-10)
 
 
-def test_what_is_meant_for_cores_that_are_awake_is_judged_only_there() -> None:
-    measured = table("awake-unary-1", "p50_ms", ours=[0.4], bare=[1.0])
-    assert judge(results(measured)) == []
-    measured.title = f"a title, {KEPT_AWAKE}"
-    assert only_verdict(measured).word == "holds"
-
-
-def test_one_request_at_a_time_is_judged_as_it_is_where_no_core_can_be_kept_awake() -> None:
-    awake = table("awake-unary-1", "p50_ms", ours=[0.4], bare=[1.0])
-    plain = table("unary-1", "p50_ms", ours=[0.6], bare=[1.0])
-    assert only_verdict(plain).word == "MISSED"
-    assert only_verdict(awake, plain).word == "MISSED"
-    awake.title = f"a title, {KEPT_AWAKE}"
-    words = {verdict.target.workload: verdict.word for verdict in judge(results(awake, plain))}
-    assert words == {"unary-1": "judged awake", "awake-unary-1": "holds"}
-
-
-def test_the_page_says_what_sleeping_cores_cost() -> None:
-    asleep = table("unary-1", "p50_ms", ours=[0.12], bare=[0.2], limit=[0.1])
-    awake = table("awake-unary-1", "p50_ms", ours=[0.06], bare=[0.15], limit=[0.045])
-    assert why_awake(results(asleep, awake)) is None  # they were not kept awake
-    awake.title = f"a title, {KEPT_AWAKE}"
-    reason = why_awake(results(asleep, awake))
+def test_the_page_says_what_staying_awake_saves_and_costs() -> None:
+    measured = table("unary-1", "p50_ms", ours=[0.12], asleep=[0.18], bare=[0.3], limit=[0.15])
+    assert why_polls(results(measured)) is None  # not without the CPU
+    for outcome, cpu in zip(measured.outcomes, (100.0, 70.0, 200.0, 50.0), strict=True):
+        outcome.rounds[0]["cpu_us"] = cpu
+    reason = why_polls(results(measured))
     assert reason is not None
-    assert "took 50 of the 200 µs" in reason
-    assert "0.50 of the baseline's time and this client 0.60" in reason
-    assert "0.30 and 0.40" in reason
-    assert why_awake(results(asleep)) is None
-    assert why_awake(results(asleep, Table("awake-unary-1", awake.title, "request"))) is None
+    assert "spends 100 µs of CPU on a request instead of 70" in reason
+    assert "after 120 µs instead of 180" in reason
+    assert "takes 0.60 of the baseline's time, and h2load 0.50; awake it takes 0.40" in reason
 
 
 def both(workload: str, variant: str, **rates: float) -> Table:

@@ -12,6 +12,8 @@ import pytest
 
 from bench import tricks
 from bench.scenes import (
+    ANSWER,
+    ANSWER_ON_ONE_CORE,
     CONNECTION,
     DOWNLOAD,
     FIRST_ANSWER,
@@ -34,11 +36,15 @@ SCENES = [
     MADE,
     CONNECTION,
     FIRST_ANSWER,
+    ANSWER,
+    ANSWER_ON_ONE_CORE,
     TOKEN_READ,
     LONE_TOKEN,
     DOWNLOAD,
     UPLOADED,
 ]
+# The loop turns there for as long as an answer takes: so many calls there are.
+TURNING = (ANSWER, ANSWER_ON_ONE_CORE)
 PACKAGE = Path(fast.__file__).parents[1]
 
 # The tricks are those of the fast engine.
@@ -50,12 +56,17 @@ def short(scene: Scene) -> Scene:
     return replace(scene, block=scene.block // 4)
 
 
+def about(calls: float, scene: Scene) -> object:
+    """As many calls, as far as it is not time that decides on them."""
+    return pytest.approx(calls, rel=20 if scene in TURNING else 0.1)
+
+
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.unit)
 async def test_a_scene_repeats_what_it_says(scene: Scene) -> None:
     async with scene.open() as repeat:
         await repeat(scene.block // 4)
         first = await count_calls(scene, repeat)
-        assert await count_calls(scene, repeat) == pytest.approx(first, rel=0.1)
+        assert await count_calls(scene, repeat) == about(first, scene)
         assert first > 5
 
 
@@ -69,7 +80,7 @@ async def test_the_client_makes_more_calls_without_a_trick(trick: Trick) -> None
             await repeat(scene.block // 4)
             without = await count_calls(scene, repeat)
         assert without > calls + 0.5 or not trick.saves_calls
-        assert await count_calls(scene, repeat) == pytest.approx(calls, rel=0.1)
+        assert await count_calls(scene, repeat) == about(calls, scene)
 
 
 async def test_a_trick_is_measured_beside_the_spread_of_the_same_code() -> None:
