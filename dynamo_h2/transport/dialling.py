@@ -288,7 +288,7 @@ class Dialling:
         try:
             async with asyncio.timeout(timeout):
                 now = monotonic()
-                if not self._names.fixed:
+                if self._names.only is None:
                     await self._names.resolve(now)
                 addresses = self._addresses.order(now, unused_only=self._spare)
                 if not addresses:

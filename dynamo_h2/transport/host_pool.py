@@ -73,7 +73,6 @@ class HostPool:
         self._choice = Choice()
         self.connections = self._choice.connections
         self.pins = Pins()
-        self._arrivals: set[asyncio.Future[TransportError | None]] = set()
         self._line = Line(resources.loop, self.name, self._why_waiting)
         self._waiters = self._line.waiters
         self._addresses = Addresses()
@@ -151,14 +150,12 @@ class HostPool:
 
     def warm_up(self) -> asyncio.Future[TransportError | None]:
         """Connect ahead; done once a peer has sent its SETTINGS, with what stands against it."""
-        arrival: asyncio.Future[TransportError | None] = self._resources.loop.create_future()
+        arrival = self._line.expect_connection()
         if self._choice.any_ready:
-            arrival.set_result(None)
-            return arrival
-        self.used_at = monotonic()
-        self._arrivals.add(arrival)
-        arrival.add_done_callback(self._arrivals.discard)
-        self._grow()
+            self._line.connected()
+        else:
+            self.used_at = monotonic()
+            self._grow()
         return arrival
 
     async def open(
@@ -209,7 +206,6 @@ class HostPool:
             self._retry.cancel()
         closed = ClientClosed("client is closed", origin=self.name, processed=False)
         self._line.fail(closed)
-        self._arrived(closed)
         message = "client was closed"
         for protocol in list(self.connections):
             protocol.close(partial(ClientClosed, message))
@@ -308,7 +304,7 @@ class HostPool:
         """Hand free slots to those who wait, first come first served, or dial for them."""
         if not self.connections:
             # Not for those who have been told to stop waiting, and did not get round to it yet.
-            if self._arrivals or self._line.first() is not None:
+            if self._line.connection_expected or self._line.first() is not None:
                 self._grow()
             return
         refusing: set[ClientProtocol] = set()
@@ -378,14 +374,6 @@ class HostPool:
             self._serve()
         else:
             self._line.fail(error)
-            self._arrived(error)
-
-    def _arrived(self, error: TransportError | None) -> None:
-        """Tell those who wait for a connection rather than for a slot."""
-        arrivals, self._arrivals = self._arrivals, set()
-        for arrival in arrivals:
-            if not arrival.done():
-                arrival.set_result(error)
 
     # What a dial reports.
 
@@ -407,7 +395,7 @@ class HostPool:
         """Fail those who cannot wait for the next try; whether anybody can."""
         if error is not None and not self.connections:
             self._line.fail(error, until)
-        return bool(self._waiters or self._arrivals)
+        return bool(self._waiters) or self._line.connection_expected
 
     def dialled(self, error: TransportError | None) -> None:
         """Serve who waits, or fail them."""
@@ -415,7 +403,6 @@ class HostPool:
             self._settle()
         elif isinstance(error, ClientClosed):
             self._line.fail(error)
-            self._arrived(error)
         else:
             self._dial_failed(error)
         self._plan()
@@ -441,7 +428,7 @@ class HostPool:
         """When an address without a connection may get one, in seconds; infinite for never."""
         count, config = len(self.connections), self._config
         if (
-            self._names.fixed
+            self._names.only is not None
             or not 0 < count < min(config.connection_limit, max(1, config.pool_max_idle_per_host))
             or self._dialling.task is not None
             or self._choice.unready
@@ -496,7 +483,7 @@ class HostPool:
         self.failed = False
         self._capacity = protocol.connection.capacity
         self._choice.settled(protocol)
-        self._arrived(None)
+        self._line.connected()
         self._settle()
         self._plan()
 
@@ -508,7 +495,7 @@ class HostPool:
         self.pins.forget(protocol)
         error = None
         if protocol.connection.closed and not protocol.connection.ready:
-            wanted = bool(self._waiters or self._arrivals)
+            wanted = bool(self._waiters) or self._line.connection_expected
             error = self._dialling.failed_early(protocol, address, wanted=wanted)
             if not (wanted or protocol.reserved or protocol.connection.streams):
                 self._dialling.begin_anew()  # nobody goes on with its tries

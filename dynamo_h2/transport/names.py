@@ -43,8 +43,7 @@ class Names:
         on_refreshed: Called after an answer that was not asked for by a dial.
 
     Attributes:
-        fixed: Whether there is a single one for ever, because the origin names no name.
-        only: That one; None where there is a name.
+        only: The single one that there will ever be, because the origin names no name; else None.
         refresh_at: When it is time to ask again, in monotonic seconds; infinite for never.
     """
 
@@ -54,7 +53,6 @@ class Names:
         "_origin",
         "_resources",
         "_task",
-        "fixed",
         "only",
         "refresh_at",
     )
@@ -73,7 +71,6 @@ class Names:
         self._task: asyncio.Task[None] | None = None
         self.refresh_at = 0.0  # there was no answer yet
         fixed = _fixed(origin)
-        self.fixed = bool(fixed)
         self.only = fixed[0] if fixed else None
         if fixed:
             addresses.learn(fixed)

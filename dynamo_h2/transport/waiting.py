@@ -1,4 +1,4 @@
-"""The requests that wait for a slot of a host's connections, first come first served.
+"""Who waits for a host: requests for a slot of its connections, first come first served.
 
 Whoever waits does so until the first of its limits passes, and leaves the line in the moment in
 which it stops waiting, for whatever reason: a line never holds more than those who wait.
@@ -95,7 +95,7 @@ class Waiter:
 
 
 class Line:
-    """Those who wait for a slot of one host.
+    """Those who wait for a slot of one host, and those who wait for a connection to it.
 
     Args:
         loop: Whose timers to use.
@@ -103,7 +103,7 @@ class Line:
         why: Tells what they wait for, for messages.
     """
 
-    __slots__ = ("_loop", "_name", "_why", "waiters")
+    __slots__ = ("_arrivals", "_loop", "_name", "_why", "waiters")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, why: Callable[[], str]) -> None:
         self._loop = loop
@@ -112,6 +112,26 @@ class Line:
         # Ordered, and left from any place at once: a plain dict that is taken from at its front
         # gets slower with each that has left.
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self._arrivals: set[asyncio.Future[TransportError | None]] = set()
+
+    @property
+    def connection_expected(self) -> bool:
+        """Whether somebody waits for a connection rather than for a slot."""
+        return bool(self._arrivals)
+
+    def expect_connection(self) -> asyncio.Future[TransportError | None]:
+        """Wait for a connection; done once there is one, with what stands against it."""
+        arrival: asyncio.Future[TransportError | None] = self._loop.create_future()
+        self._arrivals.add(arrival)
+        arrival.add_done_callback(self._arrivals.discard)
+        return arrival
+
+    def connected(self, error: TransportError | None = None) -> None:
+        """Tell those who wait for a connection that there is one, or why there is none."""
+        arrivals, self._arrivals = self._arrivals, set()
+        for arrival in arrivals:
+            if not arrival.done():
+                arrival.set_result(error)
 
     def join(self, avoid: ClientProtocol | None, patience: float) -> Waiter:
         """Stand at the end of the line; see `Waiter`."""
@@ -159,7 +179,9 @@ class Line:
         waiter.slot.set_result(protocol)
 
     def fail(self, error: TransportError, until: float = inf) -> None:
-        """Fail those who do not wait until then (seconds): all, without ``until``."""
+        """Fail the requests that do not wait until then (seconds): everybody, without ``until``."""
+        if until == inf:
+            self.connected(error)
         for waiter in [each for each in self.waiters if each.patience < until or until == inf]:
             self.refuse(waiter, error)
 
