@@ -102,7 +102,7 @@ class Dialling:
     def under_way(self) -> bool:
         """Whether a dial is under way of which those who wait have something."""
         task = self.task
-        return self._early is not None or (task is not None and not task.done() and not self._spare)
+        return task is not None and not task.done() and not self._spare
 
     @property
     def has_tries_left(self) -> bool:
@@ -118,8 +118,6 @@ class Dialling:
 
     def start(self, *, spare: bool = False) -> None:
         """Dial, unless that is under way."""
-        if self._early is not None:
-            return
         if self.task is None:
             self._spare = spare
             self._run(self._connect())
@@ -189,12 +187,7 @@ class Dialling:
             the loop.
         """
         resources, address = self._resources, self._names.only
-        if (
-            address is None
-            or self.task is not None
-            or self._early is not None
-            or self._addresses.next_try() > now
-        ):
+        if address is None or self.task is not None or self._addresses.next_try() > now:
             return None
         sock = resources.dialer.connect_at_once(self._key.origin, address)
         if sock is None:
@@ -205,7 +198,6 @@ class Dialling:
             sock.close()
             return None
         resources.opened(protocol)
-        self._spare = False
         self._early = EarlyTransport(sock, protocol)
         protocol.connection_made(self._early)
         self._addresses.dialled(address)

@@ -173,7 +173,7 @@ class HostPool:
             TransportError: No slot in time, or no connection; ``processed`` is False.
         """
         began = joined = self.used_at = monotonic()
-        if not (self.connections or self._waiters):
+        if not self.connections:
             opened = self._open_in_place(request, began)
             if opened is not None:
                 return opened

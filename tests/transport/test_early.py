@@ -16,11 +16,12 @@ from dynamo_h2.origin import Origin
 from dynamo_h2.transport.connect import Dialer
 from dynamo_h2.transport.early import EarlyTransport
 from dynamo_h2.transport.sockets import Address, connect_at_once, is_loopback, socket_options
-from tests.behaviours import noise, patient, serve, turns
+from tests.behaviours import noise, patient, serve, turns, until
 from tests.http2.frame_factory import (
     DATA,
     GOAWAY,
     HEADERS,
+    MAX_STREAMS,
     OK,
     SETTINGS,
     WINDOW_UPDATE,
@@ -30,7 +31,7 @@ from tests.http2.frame_factory import (
     settings,
     settings_ack,
 )
-from tests.peers.scripted import scripted_peer
+from tests.peers.scripted import Connection, scripted_peer
 from tests.transport.listening import Recorder, refusing_port, reset_on_close, silent_port
 
 OPTIONS = socket_options(Http2Config())
@@ -162,10 +163,12 @@ async def test_a_peer_that_leaves_without_an_answer_is_told_of(reset: bool) -> N
             assert raised.value.processed is None  # the request was out
 
 
-async def test_a_client_that_is_closed_in_the_same_turn_says_goodbye() -> None:
+@pytest.mark.parametrize("after", range(5))
+async def test_a_client_that_is_closed_on_the_way_to_the_loop_says_goodbye(after: int) -> None:
     with accepting() as peer:
         async with begun(peer) as task:
             peer.kinds()
+            await turns(after)
         with pytest.raises(TransportError, match="client was closed"):
             await task
         received = b""
@@ -249,6 +252,46 @@ async def test_a_peer_that_is_not_there_is_dialled_and_told_of() -> None:
             with pytest.raises(ConnectError, match="connection refused"):
                 await client.send_request(f"127.0.0.1:{port}/", b"payload")
             assert client.stats().connections_opened == 0
+
+
+async def test_a_peer_that_is_left_alone_is_not_connected_to_before_its_time() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"127.0.0.1:{listener.getsockname()[1]}/"
+        async with HttpRequestClient(patient(connect_retries=0)) as client:
+            with pytest.raises(ConnectError, match="connection refused"):
+                await client.send_request(url, b"payload")
+            listener.listen()
+            listener.setblocking(False)
+            peer = Accepted(listener)
+            task = asyncio.create_task(client.send_request(url, b"payload"))
+            await asyncio.sleep(0)
+            with pytest.raises(BlockingIOError):
+                peer.accept()
+            listener.settimeout(10)
+            await asyncio.to_thread(peer.accept)  # once its pause is over
+            with peer.sock:
+                peer.sock.sendall(settings() + headers(1, OK, end_stream=True))
+                assert await task == b""
+
+
+async def test_a_peer_that_took_no_streams_is_asked_for_its_settings_first() -> None:
+    opened = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal opened
+        opened += 1
+        if opened == 1:
+            await connection.handshake((MAX_STREAMS, 0))
+            connection.close()
+        else:
+            await connection.handshake()
+            await connection.serve()
+
+    async with scripted_peer(script) as peer, HttpRequestClient(patient(max_retries=0)) as client:
+        assert await client.warm_up([peer.base]) == 1
+        await until(lambda: client.stats().connections_closed == 1)
+        assert await client.send_request(peer.url(), b"payload") == b""
 
 
 async def test_a_peer_that_takes_its_time_is_dialled() -> None:

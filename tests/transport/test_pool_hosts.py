@@ -108,6 +108,24 @@ async def test_a_request_to_a_forgotten_host_is_served_and_ended_as_any_other() 
         assert client.stats().connections_closed == 1
 
 
+async def test_closing_ends_what_a_forgotten_host_has_begun_in_place() -> None:
+    async with scripted_peer(serve) as peer:
+        client = HttpRequestClient(patient(connect_retries=0), resolver=Few(1))
+        prepared = client.stream("GET", peer.url())
+        for number in range(1, 2 * REMEMBERED):
+            if number % 200:
+                with pytest.raises(ConnectError):
+                    await client.request("GET", f"worker-{number}.example/")
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(prepared.__aenter__())
+        await asyncio.sleep(0)
+        (taking_over,) = asyncio.all_tasks() - before - {task}
+        await client.close()
+        assert taking_over.done()
+        with pytest.raises(ClientClosed):
+            await task
+
+
 async def test_closing_ends_the_dial_of_a_forgotten_host() -> None:
     with silent_port() as port:
         client = HttpRequestClient(patient(connect_retries=0), resolver=Few(port))
