@@ -215,8 +215,6 @@ class HostPool:
         # Saves 94 calls and 91 of 501 µs per first answer of a local peer; A/A ±18.
         if self._resources.closed:
             return None
-        if self.forgotten:
-            self._resources.strayed(self)
         protocol = self._dialling.connect_in_place(now)
         if protocol is None:
             return None
@@ -401,8 +399,6 @@ class HostPool:
         """Serve who waits, or fail them."""
         if error is None:
             self._settle()
-        elif isinstance(error, ClientClosed):
-            self._line.fail(error)
         else:
             self._dial_failed(error)
         self._plan()
