@@ -166,7 +166,7 @@ class Http2Config:
         "The longest wait for a connection with room for the request",
     )
     busy_poll: OptionalSeconds = limit(
-        0.0005,
+        0.0003,
         "DYN_HTTP2_BUSY_POLL_SECS",
         "How long the loop stays awake for the answer to a lone request, where that is likely to "
         "come in time; none lets it sleep",

@@ -16,6 +16,7 @@ from dynamo_h2.http2.headers import build_head
 from dynamo_h2.http2.request import Request
 from dynamo_h2.http2.stream import Stream
 from dynamo_h2.metrics import Counters
+from dynamo_h2.transport.busy_poll import BusyPoll
 from dynamo_h2.transport.protocol import ClientProtocol
 from tests.behaviours import turns
 from tests.http2.frame_factory import (
@@ -128,7 +129,12 @@ class Wire(asyncio.Transport):
 class Rig:
     """A protocol with what it reports."""
 
-    def __init__(self, config: dict[str, object], settings_due: float = inf) -> None:
+    def __init__(
+        self,
+        config: dict[str, object],
+        settings_due: float = inf,
+        polls: BusyPoll | None = None,
+    ) -> None:
         self.states: list[State] = []
         self.counters = Counters()
         self.protocol = ClientProtocol(
@@ -137,6 +143,7 @@ class Rig:
             on_state=lambda _, state: self.states.append(state),
             counters=self.counters,
             settings_due=settings_due,
+            busy_poll=polls,
         )
 
     def close(self) -> None:
@@ -158,10 +165,11 @@ async def wired(
     late: bool = False,
     tls: bool = False,
     settings_due: float = inf,
+    polls: BusyPoll | None = None,
     **config: object,
 ) -> AsyncIterator[tuple[Rig, Wire]]:
     """A protocol on a `Wire`, after the greeting of the peer; what it wrote so far is forgotten."""
-    rig = Rig(config, settings_due)
+    rig = Rig(config, settings_due, polls)
     wire = Wire(rig.protocol, late=late, tls=tls)
     rig.protocol.connection_made(wire)
     if greeting:

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, object] = {
     "read_timeout": 60.0,
     "write_timeout": 60.0,
     "pool_timeout": None,
-    "busy_poll": 0.0005,
+    "busy_poll": 0.0003,
     "connect_retries": 1,
     "dns_refresh": 30.0,
     "max_retries": 2,

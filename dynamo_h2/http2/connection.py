@@ -135,8 +135,11 @@ class Connection(Events):
                 self._arm(stream)
         if stream_id > LAST_STREAM_ID:
             self.drain(now)
-        if not (at_once and sent) or self.timer_at < timer_was:
+        written = at_once and sent
+        if not written or self.timer_at < timer_was:
             self._on_output()
+        if written and self.on_lone is not None:
+            self.on_lone(stream_id, now)
         return stream
 
     def wait(self, stream: Stream, need: Need, now: float) -> Future:

@@ -77,6 +77,8 @@ class Lifecycle(Receiver):
         capacity: How many there may be at once; at most 100 until the peer's SETTINGS arrive.
         usable: Whether it takes new streams at all.
         resets: The streams that were reset: some of them keep their slots.
+        on_lone: Called with its id, and the present in seconds, when a request was written whole
+            on a connection that has no other.
     """
 
     __slots__ = (
@@ -111,6 +113,7 @@ class Lifecycle(Receiver):
         "failure",
         "idle_since",
         "now",
+        "on_lone",
         "origin",
         "ready",
         "resets",
@@ -142,6 +145,7 @@ class Lifecycle(Receiver):
         self.now = now
         self.idle_since = now
         self.timer_at = inf
+        self.on_lone: Callable[[int, float], None] | None = None
         age = config.max_connection_age
         # 10 % earlier or later, so that those of the same age do not all leave at once.
         self._drain_at = inf if age is None else now + age * (0.9 + 0.2 * jitter)

@@ -76,8 +76,7 @@ class Resources:
         self.intervals = KeepAliveIntervals(config)
         self.retries = RetryBudget(counters, monotonic())
         self.memory = MemoryBudget(config.memory_budget)
-        limit = config.busy_poll
-        self.busy_poll = None if limit is None else BusyPoll(limit, counters)
+        self.busy_poll = BusyPoll.up_to(config.busy_poll, counters)
         self.open: set[ClientProtocol] = set()
         self.strays: list[Stray] = []
         self.closed = False
