@@ -29,8 +29,8 @@ class Stats:
             before the first.
         connections_opened: Connections made since the client began.
         connections_closed: Connections ended since then, for whatever reason.
-        busy_poll_time: Time spent polling for answers instead of sleeping, in seconds; see
-            ``busy_poll`` of the configuration.
+        busy_poll_time: Time in which the loop was kept from sleeping before an answer, in seconds;
+            see ``busy_poll`` of the configuration.
         keep_alive_intervals: The intervals (seconds) of origins that asked for calm, by origin: to
             them PINGs go out less often than ``keep_alive_interval`` says.
     """

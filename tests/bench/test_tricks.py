@@ -56,17 +56,13 @@ def short(scene: Scene) -> Scene:
     return replace(scene, block=scene.block // 4)
 
 
-def about(calls: float, scene: Scene) -> object:
-    """As many calls, as far as it is not time that decides on them."""
-    return pytest.approx(calls, rel=20 if scene in TURNING else 0.1)
-
-
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.unit)
 async def test_a_scene_repeats_what_it_says(scene: Scene) -> None:
     async with scene.open() as repeat:
         await repeat(scene.block // 4)
         first = await count_calls(scene, repeat)
-        assert await count_calls(scene, repeat) == about(first, scene)
+        again = await count_calls(scene, repeat)
+        assert again == pytest.approx(first, rel=0.1) or scene in TURNING
         assert first > 5
 
 
@@ -80,7 +76,8 @@ async def test_the_client_makes_more_calls_without_a_trick(trick: Trick) -> None
             await repeat(scene.block // 4)
             without = await count_calls(scene, repeat)
         assert without > calls + 0.5 or not trick.saves_calls
-        assert await count_calls(scene, repeat) == about(calls, scene)
+        again = await count_calls(scene, repeat)
+        assert again == pytest.approx(calls, rel=0.1) or scene in TURNING
 
 
 async def test_a_trick_is_measured_beside_the_spread_of_the_same_code() -> None:

@@ -255,6 +255,15 @@ async def test_a_loop_with_other_work_is_awake_without_help(rig: Rig) -> None:
     assert not rig.one.likely()
 
 
+async def test_a_turn_with_little_to_do_is_none_of_somebody_else(rig: Rig) -> None:
+    rig.one.repeat(CERTAIN)
+    assert rig.one.send()
+    for _ in range(AWAKE):
+        rig.now += BUSY - 2e-6
+        await turns(1)
+        assert rig.awake()
+
+
 async def test_an_answer_behind_a_gap_tells_of_it_too(rig: Rig) -> None:
     rig.one.repeat(CERTAIN)
     assert rig.one.send()
