@@ -161,7 +161,7 @@ def test_command_line_prints_and_writes_results(
     ("arguments", "message"),
     [
         (["--only", "nothing"], "unknown workload 'nothing'; known are unary-1, "),
-        (["--clients", "nobody"], "unknown client 'nobody'; known are dynamo_h2, bare-h2, "),
+        (["--clients", "nobody"], "unknown client 'nobody'; known are dynamo_h2, "),
     ],
 )
 def test_unknown_names_are_refused_with_those_known(

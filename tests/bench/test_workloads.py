@@ -121,7 +121,7 @@ async def test_client_that_holds_too_few_streams_says_why(
 
 def test_every_workload_that_is_spoken_of_is_there() -> None:
     assert {workload.name for workload in WORKLOADS} == {
-        *("unary-1", "unary-32", "unary-256", "unary-1000", "awake-unary-1"),
+        *("unary-1", "unary-32", "unary-256", "unary-1000"),
         *("echo-64k-16", "upload-16", "download-64"),
         *("tokens-64", "tokens-paced-64", "tokens-paced-512"),
         *("connect", "hosts-100", "mix", "memory-connection", "memory-stream"),
