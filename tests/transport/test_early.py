@@ -271,6 +271,7 @@ async def test_a_peer_that_is_left_alone_is_not_connected_to_before_its_time() -
             listener.settimeout(10)
             await asyncio.to_thread(peer.accept)  # once its pause is over
             with peer.sock:
+                assert HEADERS in await asyncio.to_thread(peer.kinds)
                 peer.sock.sendall(settings() + headers(1, OK, end_stream=True))
                 assert await task == b""
 
